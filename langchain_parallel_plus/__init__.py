@@ -1,0 +1,56 @@
+"""`RunnableParallel` for production: rate-limit-aware fan-out, per-branch policies and synthesis, as Runnables."""
+
+import logging
+
+from langchain_parallel_plus.errors import (
+    BranchTimeoutError,
+    CoverageError,
+    DeadlineExceededError,
+    DeclarationError,
+    FanOutError,
+    LimiterError,
+    LimiterTimeoutError,
+    ParallelPlusError,
+    QuotaExhaustedError,
+    RequestTooLargeError,
+    SynthesisError,
+    UnknownBranchError,
+)
+from langchain_parallel_plus.fanout import RunnableParallelPlus
+from langchain_parallel_plus.limits import RateLimiter
+from langchain_parallel_plus.observe import collect_report
+from langchain_parallel_plus.outcome import BranchFailure, ErrorKind, FanOutResults, fan_out_results
+from langchain_parallel_plus.policy import BranchPolicy, JoinPolicy, RetryPolicy, TimeoutPolicy
+from langchain_parallel_plus.resilient import RunnableWithPolicy
+from langchain_parallel_plus.synthesis import RunnableSynthesis
+
+__all__ = (
+    "BranchFailure",
+    "BranchPolicy",
+    "BranchTimeoutError",
+    "CoverageError",
+    "DeadlineExceededError",
+    "DeclarationError",
+    "ErrorKind",
+    "FanOutError",
+    "FanOutResults",
+    "JoinPolicy",
+    "LimiterError",
+    "LimiterTimeoutError",
+    "ParallelPlusError",
+    "QuotaExhaustedError",
+    "RateLimiter",
+    "RequestTooLargeError",
+    "RetryPolicy",
+    "RunnableParallelPlus",
+    "RunnableSynthesis",
+    "RunnableWithPolicy",
+    "SynthesisError",
+    "TimeoutPolicy",
+    "UnknownBranchError",
+    "collect_report",
+    "fan_out_results",
+)
+
+# The library's user decides where its records go; without this, warnings would go to stderr.
+logging.getLogger(__name__).addHandler(logging.NullHandler())

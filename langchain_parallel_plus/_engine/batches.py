@@ -1,0 +1,141 @@
+"""Batches of whole runs: every item at once, or as many as the one cap of the tree lets work."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from langchain_parallel_plus._engine.branches import capacity_for
+from langchain_parallel_plus._engine.cancel import CancelToken
+from langchain_parallel_plus._engine.clock import SYSTEM
+from langchain_parallel_plus._engine.scope import Scope, current_scope
+from langchain_parallel_plus._engine.tasks import cancel_and_wait
+from langchain_parallel_plus._engine.workers import WORKERS
+from langchain_parallel_plus.errors import BranchAbandonedError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+
+    from langchain_core.runnables import RunnableConfig
+
+__all__ = ("acompleted", "completed")
+
+Item = tuple[int, Any, BaseException | None]
+"""Which input, its output, or its error."""
+
+
+def _scope(config: RunnableConfig, outer: Scope | None, now: Callable[[], float]) -> Scope:
+    """Return the scope that the items of a batch share: one cap for all of them."""
+    left = outer.remaining() if outer is not None else None
+    return Scope(
+        path=outer.path if outer is not None else (),
+        run_id=uuid4(),
+        token=CancelToken(outer.token if outer is not None else None),
+        now=now,
+        deadline=None if left is None else now() + left,
+        limiters=outer.limiters if outer is not None else (),
+        weight=outer.weight if outer is not None else 1.0,
+        capacity=capacity_for(config, outer),
+    )
+
+
+def _window(scope: Scope, items: int) -> int:
+    """Return how many items to have under way: more than there are permits would only wait."""
+    return items if scope.capacity is None else min(items, scope.capacity.limit)
+
+
+def completed(calls: list[Callable[[], Any]], config: RunnableConfig) -> Generator[Item, None, None]:
+    """Run the calls in worker threads and yield what each ends as, in the order in which they end."""
+    outer = current_scope.get()
+    scope = _scope(config, outer, SYSTEM.now)
+    inbox: SimpleQueue[Item] = SimpleQueue()
+
+    def start(index: int) -> None:
+        context = copy_context()
+        context.run(current_scope.set, scope)
+        WORKERS.submit(lambda: inbox.put((index, *_outcome(lambda: context.run(calls[index])))))
+
+    given_up = BranchAbandonedError("a batch was given up: the fan-out around it had ended")
+    scope.token.subscribe(lambda: inbox.put((-1, None, given_up)))
+    started = _window(scope, len(calls))
+    try:
+        for index in range(started):
+            start(index)
+        for _ in calls:
+            index, output, error = _next(inbox, outer)
+            if index < 0:
+                raise given_up
+            if started < len(calls):
+                start(started)
+                started += 1
+            yield index, output, error
+    finally:
+        scope.token.close()
+        scope.token.cancel()
+
+
+def _next(inbox: SimpleQueue[Item], outer: Scope | None) -> Item:
+    if outer is None:
+        return inbox.get()
+    with outer.suspended(), WORKERS.waiting_for_children():
+        return inbox.get()
+
+
+def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return work(), None
+    except BaseException as error:  # carried to the caller's thread
+        return None, error
+
+
+async def acompleted(
+    calls: list[Callable[[], Awaitable[Any]]], config: RunnableConfig
+) -> AsyncGenerator[Item, None]:
+    """Run the calls as tasks and yield what each ends as, in the order in which they end."""
+    outer = current_scope.get()
+    loop = asyncio.get_running_loop()
+    scope = _scope(config, outer, loop.time)
+    inbox: asyncio.Queue[Item] = asyncio.Queue()
+    tasks: set[asyncio.Task[Any]] = set()
+
+    def ended(index: int, task: asyncio.Task[Any]) -> None:
+        tasks.discard(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        inbox.put_nowait((index, None if error else task.result(), error))
+
+    def start(index: int) -> None:
+        context = copy_context()
+        context.run(current_scope.set, scope)
+        task = loop.create_task(_run(calls[index]), context=context)
+        tasks.add(task)
+        task.add_done_callback(partial(ended, index))
+
+    started = _window(scope, len(calls))
+    try:
+        for index in range(started):
+            start(index)
+        for _ in calls:
+            item = await _anext(inbox, outer)
+            if started < len(calls):
+                start(started)
+                started += 1
+            yield item
+    finally:
+        scope.token.close()
+        scope.token.cancel()
+        await cancel_and_wait(tuple(tasks))
+
+
+async def _run(call: Callable[[], Awaitable[Any]]) -> Any:
+    return await call()
+
+
+async def _anext(inbox: asyncio.Queue[Item], outer: Scope | None) -> Item:
+    if outer is None:
+        return await inbox.get()
+    async with outer.asuspended():
+        return await inbox.get()

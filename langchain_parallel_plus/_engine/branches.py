@@ -1,0 +1,123 @@
+"""Setting a branch up: its config, its context, its scope and its gate, the same for threads and tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from langchain_core.runnables.config import RunnableConfig, ensure_config, set_config_context
+
+from langchain_parallel_plus._engine.cancel import CancelToken
+from langchain_parallel_plus._engine.capacity import Capacity, Permit, checked_max_concurrency
+from langchain_parallel_plus._engine.scope import Scope, current_scope
+from langchain_parallel_plus.limits.gate import BranchGate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from contextvars import Context
+
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+
+    from langchain_parallel_plus._engine.fan_out import Branch, FanOutRun
+
+    RunManager = AsyncCallbackManagerForChainRun | CallbackManagerForChainRun
+
+__all__ = ("RunningBranch", "Surroundings", "capacity_for")
+
+
+def capacity_for(config: RunnableConfig, outer: Scope | None) -> Capacity | None:
+    """Return the cap for the work below a call: the one of the tree around it, or a new one if the config sets its own.
+
+    The config hands `max_concurrency` down, so that a nested call finds the number of the tree again.
+    """
+    limit = checked_max_concurrency(config.get("max_concurrency"))
+    above = outer.capacity if outer is not None else None
+    if limit is None or (above is not None and above.limit == limit):
+        return above
+    return Capacity(limit, above)
+
+
+class RunningBranch:
+    """One branch of one call, ready to run in a context of its own."""
+
+    __slots__ = ("_context_manager", "_gate", "branch", "config", "context", "index", "scope")
+
+    def __init__(self, index: int, branch: Branch, config: RunnableConfig, scope: Scope) -> None:
+        self.index = index
+        self.branch = branch
+        self.config = config
+        self.scope = scope
+        self._context_manager: AbstractContextManager[Context] = set_config_context(config)
+        self.context: Context = self._context_manager.__enter__()
+        self.context.run(current_scope.set, scope)
+        self._gate = BranchGate(scope) if scope.limiters else None
+        if self._gate is not None:
+            self._gate.enter(self.context)
+
+    def end(self) -> None:
+        """Give back whatever the branch still holds; call it once, when nothing runs in its context any more."""
+        if self.scope.permit is not None:
+            self.scope.permit.release()
+        if self._gate is not None:
+            self._gate.sweep()
+        self._context_manager.__exit__(None, None, None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surroundings:
+    """What all branches of one call have in common."""
+
+    run: FanOutRun
+    config: RunnableConfig
+    manager: RunManager
+    outer: Scope | None
+    token: CancelToken
+    capacity: Capacity | None
+    deadline: float | None
+
+    @classmethod
+    def of(cls, run: FanOutRun, config: RunnableConfig, manager: RunManager, now: Callable[[], float]) -> Surroundings:
+        """Find out where a call stands; validates `max_concurrency` before anything is started."""
+        outer = current_scope.get()
+        ends = [run.fan_out.deadline, outer.remaining() if outer is not None else None]
+        left = [seconds for seconds in ends if seconds is not None]
+        around = cls(
+            run=run,
+            config=ensure_config(config),
+            manager=manager,
+            outer=outer,
+            token=CancelToken(outer.token if outer is not None else None),
+            capacity=capacity_for(config, outer),
+            deadline=now() + min(left) if left else None,
+        )
+        run.scopes.extend(around._scope(branch) for branch in run.fan_out.branches)
+        run.started(outer.path if outer is not None else ())
+        return around
+
+    def _scope(self, branch: Branch) -> Scope:
+        outer = self.outer
+        limiters = self.run.fan_out.limiters
+        if outer is not None and outer.limiters:
+            limiters = tuple(dict.fromkeys((*outer.limiters, *limiters)))
+        return Scope(
+            path=(*(outer.path if outer is not None else ()), branch.key),
+            run_id=self.run.run_id,
+            token=self.token,
+            now=self.run.now,
+            deadline=self.deadline,
+            limiters=limiters,
+            weight=branch.weight,
+            capacity=self.capacity,
+            permit=Permit(self.capacity) if self.capacity is not None else None,
+            step=branch.step,
+        )
+
+    def set_up(self, index: int) -> RunningBranch:
+        """Return branch `index` with its child run's config, as upstream gives it (`map:key:<key>`)."""
+        branch = self.run.fan_out.branches[index]
+        config = ensure_config(self.config)
+        config["callbacks"] = self.manager.get_child(f"map:key:{branch.key}")
+        config.pop("run_name", None)
+        config.pop("run_id", None)
+        return RunningBranch(index, branch, config, self.run.scopes[index])

@@ -1,0 +1,362 @@
+"""One call of a fan-out, without its threads or tasks: what came back, and whether that is enough."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_parallel_plus._engine.chunks import Streamed
+from langchain_parallel_plus._engine.join import JoinCount, JoinRule, Verdict
+from langchain_parallel_plus.errors import DeadlineExceededError, FanOutError, ParallelPlusError
+from langchain_parallel_plus.observe.event import Event, emit, listening
+from langchain_parallel_plus.outcome import BranchFailure, BranchOutcome, ErrorKind, FanOutResults
+from langchain_parallel_plus.providers.classify import classify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from langchain_core.runnables import Runnable
+
+    from langchain_parallel_plus._engine.scope import Scope
+    from langchain_parallel_plus.limits import RateLimiter
+    from langchain_parallel_plus.policy import JoinPolicy, OnFailure
+
+__all__ = ("Branch", "FanOut", "FanOutRun")
+
+_log = logging.getLogger("langchain_parallel_plus")
+
+
+class RejectedOutputError(ParallelPlusError):
+    """A branch's output was not accepted by the `JoinPolicy`."""
+
+    code = "NOT_ACCEPTED"
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A branch as declared."""
+
+    key: str
+    step: Runnable[Any, Any]
+    on_failure: OnFailure = "raise"
+    required: bool = False
+    weight: float = 1.0
+    threaded: Runnable[Any, Any] | None = None
+    """The step as async runs call it, where that differs."""
+
+    @property
+    def async_step(self) -> Runnable[Any, Any]:
+        """The step as async runs call it."""
+        return self.threaded or self.step
+
+
+@dataclass(frozen=True, slots=True)
+class FanOut:
+    """A fan-out as declared."""
+
+    name: str
+    branches: tuple[Branch, ...]
+    join: JoinPolicy | None = None
+    limiters: tuple[RateLimiter, ...] = ()
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds that the whole fan-out may take."""
+        return self.join.deadline if self.join else None
+
+    @property
+    def judges(self) -> bool:
+        """Whether it depends on whole outputs, or on the order of arrival, which branch belongs to the result."""
+        return self.join is not None and (self.join.accept is not None or self.join.wait_for != "all")
+
+
+class FanOutRun:
+    """Collects what the branches of one call end as. Used by one thread or task: the drivers' coordinator."""
+
+    __slots__ = (
+        "_accept",
+        "_count",
+        "_ended",
+        "_failures",
+        "_listening",
+        "_outputs",
+        "_rule",
+        "_started",
+        "_stopped_by",
+        "fan_out",
+        "now",
+        "run_id",
+        "scopes",
+        "verdict",
+    )
+
+    def __init__(self, fan_out: FanOut, run_id: UUID, now: Callable[[], float]) -> None:
+        self.fan_out = fan_out
+        self.run_id = run_id
+        self.now = now
+        self.scopes: list[Scope] = []
+        branches = fan_out.branches
+        self._rule = JoinRule.of(fan_out.join)
+        self._accept = fan_out.join.accept if fan_out.join else None
+        self._count = JoinCount(len(branches), sum(branch.required for branch in branches))
+        self._outputs: dict[int, Any] = {}
+        self._failures: dict[int, BranchFailure] = {}
+        self._ended: set[int] = set()
+        self._stopped_by: BaseException | None = None
+        self._started = now()
+        self._listening = listening()
+        self.verdict = self._count.verdict(self._rule)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the fan-out still needs what runs."""
+        return self.verdict is Verdict.WAIT
+
+    @property
+    def ends_at(self) -> float | None:
+        """When the fan-out's own deadline passes."""
+        return None if self.fan_out.deadline is None else self._started + self.fan_out.deadline
+
+    @property
+    def failed_branches(self) -> set[int]:
+        """Which branches have failed."""
+        return set(self._failures)
+
+    def has_output(self, index: int) -> bool:
+        """Return whether a branch's output is part of the result."""
+        return index in self._outputs
+
+    def started(self, path: tuple[str, ...]) -> None:
+        """Tell listeners that the fan-out begins."""
+        if self._listening:
+            detail = {"name": self.fan_out.name, "branches": [branch.key for branch in self.fan_out.branches]}
+            emit(Event(kind="fan_out.start", at=self._started, run_id=self.run_id, path=path, detail=detail))
+
+    def succeeded(self, index: int, output: Any) -> None:
+        """Take in what a branch returned, unless nobody waits for it any more."""
+        if index in self._ended or not self.waiting:
+            return
+        try:
+            accepted = self._accept is None or bool(self._accept(_plain(output)))
+        except Exception as error:  # the user's function: its error is the fan-out's
+            self.stop(error)
+            return
+        if not accepted:
+            self._reject(index, output)
+            return
+        self._outputs[index] = output
+        self._end(index, success=True)
+        tally = self.scopes[index].tally
+        self._tell(index, "recovered" if tally.attempts > 1 else "ok")
+
+    def failed(self, index: int, error: BaseException, partial: Any = None) -> None:
+        """Take in the error of a branch, and what it had streamed, unless nobody waits for it any more."""
+        if index in self._ended or not self.waiting:
+            return
+        if isinstance(error, StopIteration | StopAsyncIteration):
+            # Neither can cross a coroutine or a generator: every mode reports the same error instead.
+            error = _chained(RuntimeError(f"branch {self._key(index)!r} raised {type(error).__name__}"), error)
+        if isinstance(error, Exception):
+            self._fail(index, error, partial)
+        else:
+            self._tell(index, "cancelled")
+            self._ended.add(index)
+            self.stop(error)
+
+    def stop(self, error: BaseException) -> None:
+        """End the fan-out with `error`: a branch's, or one that came from outside."""
+        if self.waiting:
+            self._stopped_by = error
+            self.verdict = Verdict.DONE
+
+    def expire(self) -> None:
+        """Fail whatever is not in by the deadline."""
+        seconds = self.fan_out.deadline or 0.0
+        for index in range(len(self.fan_out.branches)):
+            if self.waiting and index not in self._ended:
+                error = DeadlineExceededError(
+                    f"branch {self._key(index)!r} was not in by the fan-out's deadline of {seconds:g} s",
+                    help="raise JoinPolicy(deadline=...), or set min_success to go on with what is in by then",
+                )
+                self._fail(index, error)
+
+    def conclude(self) -> dict[str, Any]:
+        """Return the outputs in declared order, or raise what the fan-out ended with.
+
+        Raises:
+            FanOutError: Too few branches succeeded.
+            BaseException: A branch's own error, with a note and the finished outputs in `.fan_out`.
+        """
+        try:
+            return self._result()
+        finally:
+            self.tell_end()
+
+    def failure_chunk(self, index: int) -> dict[str, Any]:
+        """Return what a stream says of a branch that has failed after its first chunks, or at once."""
+        return {self._key(index): self._failures[index]}
+
+    def kept(self, index: int, *, delivered: bool) -> bool:
+        """Return whether a failed branch leaves a `BranchFailure`.
+
+        A dropped branch whose first chunks are with the caller already does: its text must not pass for a whole one.
+        """
+        keep = self.fan_out.branches[index].on_failure == "keep"
+        return index in self._failures and (keep or delivered)
+
+    def _result(self) -> dict[str, Any]:
+        if self._stopped_by is not None:
+            raise self._with_results(self._stopped_by)
+        if self.verdict is Verdict.TOO_FEW:
+            errors = [f.error for f in self._failures.values() if isinstance(f.error, Exception)]
+            cause = ExceptionGroup("the branches' own errors", errors) if errors else None
+            raise self._with_results(self._too_few()) from cause
+        output: dict[str, Any] = {}
+        for index, branch in enumerate(self.fan_out.branches):
+            if index in self._outputs:
+                output[branch.key] = self._outputs[index]
+            elif index in self._failures and branch.on_failure == "keep":
+                output[branch.key] = self._failures[index]
+        return output
+
+    def _key(self, index: int) -> str:
+        return self.fan_out.branches[index].key
+
+    def _end(self, index: int, *, success: bool) -> None:
+        self._ended.add(index)
+        self._count = self._count.ended(success=success, required=self.fan_out.branches[index].required)
+        self.verdict = self._count.verdict(self._rule)
+
+    def _fail(self, index: int, error: Exception, partial: Any = None) -> None:
+        branch = self.fan_out.branches[index]
+        classified = classify(error)
+        if classified.kind is ErrorKind.CANCELLED:  # a LangGraph interrupt: not a failure, whatever the policy says
+            self._tell(index, "cancelled")
+            self._ended.add(index)
+            self.stop(error)
+            return
+        tally = self.scopes[index].tally
+        seconds = self.now() - self._started
+        failure = BranchFailure.of(
+            branch.key, error, kind=classified.kind, attempts=tally.attempts, seconds=seconds, partial=partial
+        )
+        self._failures[index] = failure
+        self._tell(index, "timed_out" if classified.kind is ErrorKind.TIMEOUT else "failed", classified.kind)
+        if branch.on_failure == "raise" or branch.required:
+            _note(error, f"branch {branch.key!r} failed", _story(failure, tally.waited, tally.backoff))
+            self._ended.add(index)
+            self.stop(error)
+            return
+        _log.warning("fan-out %r goes on without %s (%s)", self.fan_out.name, failure, branch.on_failure)
+        self._end(index, success=False)
+
+    def _reject(self, index: int, output: Any) -> None:
+        error = RejectedOutputError(
+            f"the output of branch {self._key(index)!r} was not accepted by JoinPolicy.accept",
+            help="the output is in the failure's .partial",
+        )
+        self._fail(index, error, _plain(output))
+
+    def _too_few(self) -> FanOutError:
+        branches = self.fan_out.branches
+        rows = [f"  {failure}" for failure in self._failures.values()]
+        results = self._results()
+        return FanOutError(
+            "\n".join(
+                [
+                    f"{len(self._failures)} of {len(branches)} branches failed, {len(self._outputs)} succeeded, "
+                    f"at least {self._rule.least} must",
+                    *rows,
+                ]
+            ),
+            outputs=results.outputs,
+            failures=results.failures,
+            help="finished outputs are in .outputs; give the failing branches a retry or a fallback, "
+            "or lower JoinPolicy(min_success=...)",
+        )
+
+    def _results(self) -> FanOutResults:
+        keys = [branch.key for branch in self.fan_out.branches]
+        return FanOutResults(
+            outputs={key: _plain(self._outputs[i]) for i, key in enumerate(keys) if i in self._outputs},
+            failures={key: self._failures[i] for i, key in enumerate(keys) if i in self._failures},
+        )
+
+    def _with_results(self, error: BaseException) -> BaseException:
+        try:
+            error.fan_out = self._results()  # type: ignore[attr-defined]  # exceptions take attributes, bar those with slots
+        except AttributeError:
+            _note(error, "finished branches", f"finished branches: {', '.join(self._results().outputs) or 'none'}")
+        return error
+
+    def _tell(self, index: int, outcome: BranchOutcome, kind: ErrorKind | None = None) -> None:
+        if not self._listening:
+            return
+        scope = self.scopes[index]
+        detail = {"wait": scope.tally.waited, "backoff": scope.tally.backoff, "started": self._started}
+        emit(
+            Event(
+                kind="branch.end",
+                at=self.now(),
+                run_id=self.run_id,
+                path=scope.path,
+                seconds=self.now() - self._started,
+                outcome=outcome,
+                error=kind,
+                attempt=scope.tally.attempts,
+                detail=detail,
+            )
+        )
+
+    def tell_end(self) -> None:
+        """Tell listeners, once, how the fan-out and the branches still open have ended."""
+        if not self._listening:
+            return
+        for index in range(len(self.scopes)):
+            if index not in self._ended:
+                self._tell(index, "skipped" if self._stopped_by is None else "cancelled")
+        self._listening = False
+        path = self.scopes[0].path[:-1] if self.scopes else ()
+        error = self._stopped_by is not None or self.verdict is Verdict.TOO_FEW
+        emit(
+            Event(
+                kind="fan_out.end",
+                at=self.now(),
+                run_id=self.run_id,
+                path=path,
+                seconds=self.now() - self._started,
+                outcome="failed" if error else "ok",
+            )
+        )
+
+
+def _plain(output: Any) -> Any:
+    return output.whole if isinstance(output, Streamed) else output
+
+
+def _chained(error: Exception, cause: BaseException) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+def _note(error: BaseException, start: str, note: str) -> None:
+    """Add a note in place of an earlier one with this start: some code raises one exception object many times."""
+    notes = getattr(error, "__notes__", [])
+    notes[:] = [one for one in notes if not one.startswith(start)]
+    error.add_note(note)
+
+
+def _story(failure: BranchFailure, waited: float, backoff: float) -> str:
+    attempts = f"{failure.attempts} attempt{'s' * (failure.attempts != 1)}"
+    waits = "".join(
+        f", {seconds:.1f} s {what}"
+        for seconds, what in ((waited, "waiting for a rate limit"), (backoff, "backing off"))
+        if seconds
+    )
+    return (
+        f"branch {failure.branch!r} failed after {attempts} in {failure.seconds:.1f} s{waits}\n"
+        "help: finished siblings' outputs are in this exception's .fan_out.outputs; "
+        'BranchPolicy(on_failure="keep") goes on without this branch'
+    )

@@ -1,0 +1,213 @@
+"""What to do next for one branch under its policy: a pure step machine.
+
+`step(plan, state, event, now)` returns the next state and one action. The drivers for threads and tasks perform actions
+and report events; they decide nothing, so that sync and async cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from langchain_parallel_plus._engine.backoff import another_attempt, call_state, computed_wait
+from langchain_parallel_plus.outcome import ErrorKind
+
+if TYPE_CHECKING:
+    from langchain_parallel_plus.policy import BranchPolicy, RetryPolicy
+    from langchain_parallel_plus.providers.classify import Classified
+
+__all__ = (
+    "Action",
+    "Call",
+    "Event",
+    "Failed",
+    "Plan",
+    "Raise",
+    "Return",
+    "Returned",
+    "Sleep",
+    "Start",
+    "State",
+    "Woke",
+    "step",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the machine needs to know of a policy."""
+
+    targets: int
+    """The runnable itself and its fallbacks."""
+    retry: RetryPolicy | None = None
+    run_timeout: float | None = None
+    attempt_timeout: float | None = None
+
+    @classmethod
+    def of(cls, policy: BranchPolicy) -> Plan:
+        """Read a policy."""
+        timeout = policy.timeout
+        return cls(
+            targets=1 + len(policy.fallbacks),
+            retry=policy.retry,
+            run_timeout=timeout.run_timeout if timeout else None,
+            attempt_timeout=timeout.attempt_timeout if timeout else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a branch is."""
+
+    target: int = 0
+    attempt: int = 0
+    """Calls of this target so far."""
+    calls: int = 0
+    """Calls of all targets so far."""
+    expires: float | None = None
+    """When this target's `run_timeout` ends."""
+    deadline: float | None = None
+    """When the work around ends; nothing is started that cannot be done by then."""
+    errors: tuple[BaseException, ...] = ()
+    """The last error of each target that has failed for good."""
+
+    def left(self, now: float) -> float | None:
+        """Return the seconds that this target still has."""
+        ends = [end for end in (self.expires, self.deadline) if end is not None]
+        return min(ends) - now if ends else None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The branch begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A call came back; in a stream, with its first chunk or its end."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A call failed before it had delivered anything."""
+
+    error: Exception
+    classified: Classified
+    chance: float
+    """A random draw in [0, 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """A sleep is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Call a target."""
+
+    target: int
+    attempt: int
+    """Of this target, from 1."""
+    number: int
+    """Of the branch, from 1."""
+    timeout: float | None
+    """Seconds; `None` waits for as long as it takes."""
+    whole_run: float | None
+    """Seconds that the run of this target has left: what `timeout` means when it is not `attempt_timeout`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait before the next attempt, holding nothing."""
+
+    seconds: float
+    attempt: int
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """The branch ends with this value."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Raise:
+    """The branch ends with the error of its own runnable; the fallbacks' errors are told in a note."""
+
+    error: BaseException
+    others: tuple[BaseException, ...]
+
+
+Event = Start | Returned | Failed | Woke
+Action = Call | Sleep | Return | Raise
+
+
+def step(plan: Plan, state: State, event: Event, now: float) -> tuple[State, Action]:
+    """Return what follows from `event`."""
+    match event:
+        case Start():
+            return _call_target(plan, state, 0, now)
+        case Woke():
+            return _call(plan, state, now)
+        case Returned(value):
+            return state, Return(value)
+        case Failed():
+            return _after_failure(plan, state, event, now)
+
+
+def _call_target(plan: Plan, state: State, target: int, now: float) -> tuple[State, Action]:
+    expires = None if plan.run_timeout is None else now + plan.run_timeout
+    return _call(plan, replace(state, target=target, attempt=0, expires=expires), now)
+
+
+def _call(plan: Plan, state: State, now: float) -> tuple[State, Action]:
+    state = replace(state, attempt=state.attempt + 1, calls=state.calls + 1)
+    run_left = None if state.expires is None else max(state.expires - now, 0.0)
+    limits = [limit for limit in (plan.attempt_timeout, run_left) if limit is not None]
+    timeout = min(limits) if limits else None
+    return state, Call(state.target, state.attempt, state.calls, timeout, run_left)
+
+
+def _after_failure(plan: Plan, state: State, event: Failed, now: float) -> tuple[State, Action]:
+    if event.classified.kind is ErrorKind.CANCELLED:
+        return state, Raise(event.error, ())
+    wait = _wait_before_retry(plan, state, event)
+    left = state.left(now)
+    if wait is not None and (left is None or wait < left):
+        return state, Sleep(wait, state.attempt, event.error)
+    state = replace(state, errors=(*state.errors, event.error))
+    in_time = state.deadline is None or now < state.deadline
+    if in_time and state.target + 1 < plan.targets and event.classified.fallback:
+        return _call_target(plan, state, state.target + 1, now)
+    return state, Raise(state.errors[0], state.errors[1:])
+
+
+def _wait_before_retry(plan: Plan, state: State, event: Failed) -> float | None:
+    """Return the seconds before the next attempt of the same target, or `None` if there is none."""
+    retry = plan.retry
+    if retry is None or not _retryable(retry, event):
+        return None
+    attempt = call_state(state.attempt, event.error)
+    if not another_attempt(retry, attempt):
+        return None
+    if retry.respect_retry_after and event.classified.retry_after is not None:
+        return event.classified.retry_after
+    return computed_wait(retry, attempt, event.chance)
+
+
+_NEVER = (ErrorKind.CANCELLED, ErrorKind.QUOTA_EXHAUSTED, ErrorKind.TOO_LARGE_FOR_QUOTA)
+
+
+def _retryable(retry: RetryPolicy, event: Failed) -> bool:
+    if event.classified.kind in _NEVER:
+        return False
+    if retry.retry_on is None:
+        return event.classified.retryable
+    if isinstance(retry.retry_on, (type, tuple)):
+        return isinstance(event.error, retry.retry_on)
+    return bool(retry.retry_on(event.error))  # type: ignore[operator]  # validated as a function by RetryPolicy

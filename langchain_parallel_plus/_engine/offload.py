@@ -1,0 +1,109 @@
+"""Blocking work inside async runs: in this package's threads instead of the event loop's few.
+
+`Runnable.ainvoke` and a `RunnableLambda` of a plain function run in the loop's default executor, which has cpu + 4
+threads for everything in the process: on two cores, 60 blocking branches go 6 at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
+from langchain_core.runnables.base import RunnableBinding
+from langchain_core.runnables.config import call_func_with_variable_args
+
+from langchain_parallel_plus._engine.workers import WORKERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun
+    from langchain_core.runnables import RunnableConfig
+
+__all__ = ("in_worker", "offloaded")
+
+
+async def in_worker(call: Callable[[], Any]) -> Any:
+    """Run `call` in a worker thread, in a copy of this task's context; a cancelled task leaves the thread behind."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    context = copy_context()
+
+    def settle(output: Any, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(output)
+        elif isinstance(error, StopIteration):  # a future cannot carry it: it would hang its waiter
+            future.set_exception(RuntimeError("the branch raised StopIteration"))
+        else:
+            future.set_exception(error)
+
+    def job() -> None:
+        output, error = None, None
+        try:
+            output = context.run(call)
+        except BaseException as raised:  # carried to the waiting task
+            error = raised
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, output, error)
+
+    WORKERS.submit(job)
+    return await future
+
+
+class _InWorker(Runnable[Any, Any]):
+    """A runnable that has no async form of its own, called in a worker thread."""
+
+    def __init__(self, step: Runnable[Any, Any]) -> None:
+        self._step = step
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return self._step.invoke(input, config, **kwargs)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return await in_worker(lambda: self._step.invoke(input, config, **kwargs))
+
+
+def offloaded(step: Runnable[Any, Any]) -> Runnable[Any, Any] | None:
+    """Return `step` with its blocking parts in worker threads, or `None` if it has none or cannot be taken apart."""
+    # Subclasses may have replaced what is relied on here, so only these very types are taken apart.
+    kind = type(step)
+    if isinstance(step, RunnableLambda) and kind is RunnableLambda:
+        return _lambda(step)
+    if isinstance(step, RunnableSequence) and kind is RunnableSequence:
+        return _sequence(step)
+    if isinstance(step, RunnableBinding) and kind is RunnableBinding:
+        bound = offloaded(step.bound)
+        return None if bound is None else step.model_copy(update={"bound": bound})
+    if kind.ainvoke is Runnable.ainvoke and kind.atransform is Runnable.atransform and kind.astream is Runnable.astream:
+        return _InWorker(step)
+    return None
+
+
+def _lambda(step: RunnableLambda[Any, Any]) -> Runnable[Any, Any] | None:
+    func = getattr(step, "func", None)
+    if func is None or hasattr(step, "afunc") or inspect.isgeneratorfunction(func):
+        return None
+
+    async def afunc(
+        value: Any, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
+    ) -> Any:
+        sync = run_manager.get_sync()
+        return await in_worker(lambda: call_func_with_variable_args(func, value, config, sync, **kwargs))
+
+    shadow = copy.copy(step)
+    shadow.afunc = afunc
+    return shadow
+
+
+def _sequence(step: RunnableSequence[Any, Any]) -> Runnable[Any, Any] | None:
+    shadows = [offloaded(one) for one in step.steps]
+    if all(shadow is None for shadow in shadows):
+        return None
+    steps = [shadow or one for shadow, one in zip(shadows, step.steps, strict=True)]
+    return step.model_copy(update={"first": steps[0], "middle": steps[1:-1], "last": steps[-1]})

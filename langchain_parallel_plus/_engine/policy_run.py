@@ -1,0 +1,177 @@
+"""One run of a runnable under its policy, without its threads or tasks: state, traces and error messages."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables.config import patch_config
+
+from langchain_parallel_plus._engine.backoff import call_state
+from langchain_parallel_plus._engine.cancel import CancelToken
+from langchain_parallel_plus._engine.clock import jitter
+from langchain_parallel_plus._engine.machine import (
+    Action,
+    Call,
+    Event,
+    Failed,
+    Plan,
+    Raise,
+    Returned,
+    Sleep,
+    Start,
+    State,
+    Woke,
+    step,
+)
+from langchain_parallel_plus._engine.scope import Scope, Tally
+from langchain_parallel_plus.errors import BranchAbandonedError, BranchTimeoutError
+from langchain_parallel_plus.outcome import redact
+from langchain_parallel_plus.providers.classify import classify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.runnables import Runnable, RunnableConfig
+    from tenacity import RetryCallState
+
+    RunManager = AsyncCallbackManagerForChainRun | CallbackManagerForChainRun
+
+__all__ = ("PolicyRun", "Targets")
+
+_log = logging.getLogger("langchain_parallel_plus")
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """A runnable, its fallbacks, and the plan to go through them."""
+
+    name: str
+    runnables: tuple[Runnable[Any, Any], ...]
+    plan: Plan
+
+
+class PolicyRun:
+    """Keeps the state between actions and tells everybody what happens."""
+
+    __slots__ = ("_draw", "_manager", "_now", "_plan", "_started", "_state", "name", "scope", "targets")
+
+    def __init__(
+        self,
+        targets: Targets,
+        manager: RunManager,
+        scope: Scope,
+        now: Callable[[], float],
+        draw: Callable[[], float] = jitter,
+    ) -> None:
+        self.targets = targets.runnables
+        self.name = targets.name
+        self.scope = scope
+        self._plan = targets.plan
+        self._manager = manager
+        self._now = now
+        self._draw = draw
+        self._started = now()
+        left = scope.remaining()
+        self._state = State(deadline=None if left is None else now() + left)
+
+    def begin(self) -> Action:
+        """Return the first action."""
+        self.scope.tally.attempts = 0
+        return self._step(Start())
+
+    def returned(self, call: Call, value: Any) -> Action:
+        """Take in that a call came back."""
+        self._tell(call, "ok")
+        return self._step(Returned(value))
+
+    def failed(self, call: Call, error: Exception) -> Action:
+        """Take in that a call failed before it had delivered anything."""
+        classified = classify(error)
+        self._tell(call, "failed", error=classified.kind)
+        action = self._step(Failed(error, classified, self._draw()))
+        if isinstance(action, Call) and action.target != call.target:
+            self.scope.tally.fell_back = True
+            _log.warning(
+                "%s: %s after %d calls; going on with fallback %d: %s",
+                self.name, classified.kind.value, call.number, action.target, redact(str(error), limit=200),
+            )  # fmt: skip
+        return action
+
+    def broke(self, call: Call, error: BaseException) -> None:
+        """Take in that a stream failed after its first chunk: nothing can be repeated any more."""
+        self._tell(call, "failed", error=classify(error).kind)
+
+    def woke(self, sleep: Sleep) -> Action:
+        """Take in that the wait before the next attempt is over."""
+        self.scope.tally.add(backoff=sleep.seconds)
+        self.scope.emit("backoff", seconds=sleep.seconds, attempt=self.scope.tally.attempts)
+        return self._step(Woke())
+
+    def retry_state(self, sleep: Sleep) -> RetryCallState:
+        """Return what `on_retry` callbacks are told."""
+        tally = self.scope.tally
+        return call_state(sleep.attempt, sleep.error, sleep=sleep.seconds, slept=tally.backoff)
+
+    def config_for(self, call: Call, config: RunnableConfig) -> RunnableConfig:
+        """Return the config of a call's child run: tagged as upstream tags retries, and as it might tag fallbacks."""
+        tag = f"fallback:{call.target}" if call.target else None
+        if call.attempt > 1:
+            tag = f"retry:attempt:{call.number}"
+        return patch_config(config, callbacks=self._manager.get_child(tag))
+
+    def scope_for(self, call: Call, token: CancelToken | None = None) -> Scope:
+        """Return the scope of a call: what waits in it may not wait longer than the call may take."""
+        return self.scope.for_call(call.timeout, self._now, token)
+
+    def timed_out(self, call: Call) -> BranchTimeoutError:
+        """Return the error of a call that took longer than it may."""
+        run_over = call.timeout == call.whole_run
+        field = "run_timeout" if run_over else "attempt_timeout"
+        allowed = self._plan.run_timeout if run_over else self._plan.attempt_timeout
+        return BranchTimeoutError(
+            f"{self.name} timed out: {field} of {allowed:g} s, in call {call.number}",
+            help=f"raise TimeoutPolicy({field}=...), or give the branch a fallback",
+        )
+
+    def given_up(self) -> BranchAbandonedError:
+        """Return the error of a call that nobody waits for any more."""
+        return BranchAbandonedError(f"{self.name} was given up: the fan-out around it had ended")
+
+    def error(self, action: Raise) -> BaseException:
+        """Return the error that ends the run, which also tells what became of the fallbacks."""
+        for number, other in enumerate(action.others, start=1):
+            note = f"fallback {number} failed too: {type(other).__name__}: {redact(str(other), limit=200)}"
+            if note not in getattr(action.error, "__notes__", ()):
+                action.error.add_note(note)
+        return action.error
+
+    def _step(self, event: Event) -> Action:
+        self._state, action = step(self._plan, self._state, event, self._now())
+        if isinstance(action, Call):
+            self.scope.tally.attempts = action.number
+            self.scope.emit("attempt.start", attempt=action.number, detail=_role(action))
+        return action
+
+    def _tell(self, call: Call, outcome: Any, **facts: Any) -> None:
+        self.scope.emit("attempt.end", attempt=call.number, outcome=outcome, detail=_role(call), **facts)
+
+
+def _role(call: Call) -> dict[str, Any]:
+    role = "fallback" if call.target else "retry" if call.attempt > 1 else "primary"
+    return {"role": role, "target": call.target}
+
+
+def scope_of(outer: Scope | None, runnable: object, name: str, run_id: UUID, now: Callable[[], float]) -> Scope:
+    """Return the scope for a policy's run: the branch's own where the runnable is the branch, else one below it.
+
+    A policy somewhere inside a branch counts its attempts apart from the branch's.
+    """
+    if outer is None:
+        return Scope(path=(name,), run_id=run_id, token=CancelToken(), now=now)
+    if outer.step is runnable:
+        return outer
+    return replace(outer, path=(*outer.path, name), tally=Tally(), step=runnable)

@@ -1,0 +1,175 @@
+"""The task driver of a policy: calls, waits and gives up as the step machine says."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables.config import set_config_context
+
+from langchain_parallel_plus._engine.machine import Action, Call, Raise, Return, Sleep
+from langchain_parallel_plus._engine.pump import CHUNK, ERROR, EXHAUSTED
+from langchain_parallel_plus._engine.replay import AsyncReplay
+from langchain_parallel_plus._engine.scope import current_scope
+from langchain_parallel_plus._engine.task_pump import Inbox, TaskPump
+from langchain_parallel_plus._engine.tasks import cancel_and_wait
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun
+    from langchain_core.runnables import RunnableConfig
+
+    from langchain_parallel_plus._engine.policy_run import PolicyRun
+
+__all__ = ("ainvoke", "atransform")
+
+
+async def ainvoke(
+    run: PolicyRun, value: Any, config: RunnableConfig, manager: AsyncCallbackManagerForChainRun, **kwargs: Any
+) -> Any:
+    """Call the runnable until the machine says that it is done."""
+    action = run.begin()
+    while True:
+        match action:
+            case Call():
+                action = await _attempt(run, action, value, config, kwargs)
+            case Sleep():
+                action = await _sleep(run, action, manager)
+            case Return(output):
+                return output
+            case Raise():
+                raise run.error(action)
+
+
+async def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfig, kwargs: dict[str, Any]) -> Action:
+    child = run.config_for(call, config)
+    target = run.targets[call.target]
+    try:
+        await _may_run(run)
+        with set_config_context(child) as context:
+            context.run(current_scope.set, run.scope_for(call))
+            work = context.run(target.ainvoke, value, child, **kwargs)
+            output = await _in_time(run, call, asyncio.get_running_loop().create_task(work, context=context))
+    except Exception as error:  # the machine decides what becomes of it
+        return run.failed(call, error)
+    return run.returned(call, output)
+
+
+async def _in_time(run: PolicyRun, call: Call, task: asyncio.Task[Any]) -> Any:
+    """Return what the task returns; cancel it, and wait for its end, when time is up or this wait is cancelled."""
+    try:
+        await asyncio.wait([task], timeout=call.timeout)
+        if not task.done():
+            raise run.timed_out(call)
+    finally:
+        await cancel_and_wait([task])
+    return task.result()
+
+
+async def _may_run(run: PolicyRun) -> None:
+    """Refuse to start for nobody; ask for the permit again if an error has taken it away."""
+    run.scope.check()
+    if run.scope.permit is not None:
+        await run.scope.permit.aensure()
+
+
+async def _sleep(run: PolicyRun, sleep: Sleep, manager: AsyncCallbackManagerForChainRun) -> Action:
+    await manager.on_retry(run.retry_state(sleep))
+    async with run.scope.asuspended():
+        await asyncio.sleep(sleep.seconds)
+    return run.woke(sleep)
+
+
+async def atransform(
+    run: PolicyRun,
+    inputs: AsyncIterator[Any],
+    config: RunnableConfig,
+    manager: AsyncCallbackManagerForChainRun,
+    **kwargs: Any,
+) -> AsyncIterator[Any]:
+    """Stream `inputs` through the runnable; start again or elsewhere only until the first chunk is delivered."""
+    replay = AsyncReplay(inputs)
+    action = run.begin()
+    while True:
+        match action:
+            case Call():
+                source = _open(run, action, replay, config, kwargs)
+                async with aclosing(source):
+                    try:
+                        await _may_run(run)
+                        first = await source.next()
+                    except Exception as error:  # the machine decides what becomes of it
+                        action = run.failed(action, error)
+                        continue
+                    async for chunk in _deliver(run, action, source, first):
+                        yield chunk
+                    return
+            case Sleep():
+                action = await _sleep(run, action, manager)
+            case Return():
+                return
+            case Raise():
+                raise run.error(action)
+
+
+async def _deliver(run: PolicyRun, call: Call, source: _Source, chunk: Any) -> AsyncIterator[Any]:
+    """Yield everything from the first chunk on; an empty stream is a success."""
+    while chunk is not EXHAUSTED:
+        yield chunk
+        try:
+            chunk = await source.next()
+        except Exception as error:
+            run.broke(call, error)
+            raise
+    run.returned(call, None)
+
+
+def _open(run: PolicyRun, call: Call, replay: AsyncReplay, config: RunnableConfig, kwargs: dict[str, Any]) -> _Source:
+    target = run.targets[call.target]
+    child = run.config_for(call, config)
+    return _Source(run, call, child, lambda: target.atransform(replay.again(), child, **kwargs))
+
+
+class _Source:
+    """One call's chunks, from a task with a context of its own."""
+
+    def __init__(
+        self, run: PolicyRun, call: Call, config: RunnableConfig, open_stream: Callable[[], AsyncIterator[Any]]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._run = run
+        self._call = call
+        self._inbox = Inbox(loop)
+        self._pump = TaskPump(0, open_stream, self._inbox)
+        self._until = None if call.timeout is None else loop.time() + call.timeout
+        self._leave = set_config_context(config)
+        self._context = self._leave.__enter__()
+        self._context.run(current_scope.set, run.scope_for(call))
+
+    async def next(self) -> Any:
+        """Return the next chunk, or `EXHAUSTED`.
+
+        Raises:
+            BranchTimeoutError: The call has taken longer than it may; it is cancelled.
+        """
+        if self._pump.task is None:
+            self._pump.start(self._context, self._end)
+        else:
+            self._pump.ack()
+        try:
+            _, kind, content = await self._inbox.get(self._until)
+        except TimeoutError:
+            raise self._run.timed_out(self._call) from None
+        if kind is ERROR:
+            raise content
+        return content if kind is CHUNK else EXHAUSTED
+
+    async def aclose(self) -> None:
+        """Want no more chunks: cancel what produces them, and wait until it has cleaned up."""
+        if self._pump.task is not None:
+            await cancel_and_wait([self._pump.task])
+
+    def _end(self) -> None:
+        self._leave.__exit__(None, None, None)

@@ -1,0 +1,135 @@
+"""Streams as tasks: one queue for all branches, so that a chunk costs the same however many branches there are.
+
+Upstream waits on all branches anew for every chunk (`asyncio.wait`), which makes a chunk O(branches).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from langchain_parallel_plus._engine.pump import CHUNK, END, ERROR
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextvars import Context
+
+    from langchain_parallel_plus._engine.capacity import Permit
+    from langchain_parallel_plus._engine.pump import Item
+    from langchain_parallel_plus._engine.scope import Scope
+
+__all__ = ("Inbox", "TaskPump", "apulling")
+
+
+class Inbox:
+    """What the pumps of one stream have produced, in the order in which it came."""
+
+    __slots__ = ("_items", "_loop", "_ready")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._items: deque[Item] = deque()
+        self._ready: asyncio.Future[None] | None = None
+
+    def put(self, item: Item) -> None:
+        """Add an item and wake the consumer."""
+        self._items.append(item)
+        self._wake()
+
+    async def get(self, until: float | None) -> Item:
+        """Return the next item; raise `TimeoutError` once the loop's clock shows `until`."""
+        if not self._items:
+            self._ready = self._loop.create_future()
+            timer = None if until is None else self._loop.call_at(until, self._wake)
+            try:
+                await self._ready
+            finally:
+                self._ready = None
+                if timer is not None:
+                    timer.cancel()
+        if not self._items:
+            raise TimeoutError
+        return self._items.popleft()
+
+    def _wake(self) -> None:
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+
+
+class Pulling:
+    """An input that a branch reads without its permit: what it waits for there is other branches' work."""
+
+    def __init__(self, inputs: AsyncIterator[Any], scope: Scope) -> None:
+        self._inputs = inputs
+        self._scope = scope
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        async with self._scope.asuspended():
+            return await anext(self._inputs)
+
+
+def apulling(inputs: AsyncIterator[Any], scope: Scope) -> AsyncIterator[Any]:
+    """Return `inputs` as a branch may read them."""
+    return inputs if scope.permit is None else Pulling(inputs, scope)
+
+
+class TaskPump:
+    """Runs a stream in a task, one chunk ahead of its consumer."""
+
+    __slots__ = ("_inbox", "_index", "_open", "_outstanding", "_permit", "_room", "task")
+
+    def __init__(
+        self,
+        index: int,
+        open_stream: Callable[[], AsyncIterator[Any]],
+        inbox: Inbox,
+        permit: Permit | None = None,
+    ) -> None:
+        self._index = index
+        self._open = open_stream
+        self._inbox = inbox
+        self._permit = permit
+        self._outstanding = False
+        self._room: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self, context: Context, on_end: Callable[[], None]) -> None:
+        """Produce all chunks in a task of `context`; call `on_end` outside of it when the task is over."""
+        self.task = asyncio.get_running_loop().create_task(self._run(), context=context)
+        self.task.add_done_callback(lambda _: on_end())
+
+    def ack(self) -> None:
+        """Let the stream produce its next chunk."""
+        self._outstanding = False
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    async def _run(self) -> None:
+        try:
+            if self._permit is not None:
+                await self._permit.aacquire()
+            await self._produce(self._open())
+        except Exception as error:  # carried to the consumer
+            self._inbox.put((self._index, ERROR, error))
+        except BaseException as error:
+            self._inbox.put((self._index, ERROR, error))
+            raise
+        else:
+            self._inbox.put((self._index, END, None))
+
+    async def _produce(self, stream: AsyncIterator[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async for chunk in stream:
+                self._outstanding = True
+                self._inbox.put((self._index, CHUNK, chunk))
+                if self._outstanding:
+                    self._room = loop.create_future()
+                    await self._room
+        finally:
+            if hasattr(stream, "aclose"):
+                await stream.aclose()

@@ -1,0 +1,283 @@
+"""`RunnableParallelPlus`: the fan-out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel
+from langchain_core.runnables.config import (
+    ensure_config,
+    get_async_callback_manager_for_config,
+    get_callback_manager_for_config,
+)
+from langchain_core.runnables.utils import AddableDict, Input
+from pydantic import Field, PrivateAttr, SkipValidation
+
+from langchain_parallel_plus._engine import tasks, threads
+from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
+from langchain_parallel_plus._engine.capacity import checked_max_concurrency
+from langchain_parallel_plus._engine.fan_out import Branch, FanOut
+from langchain_parallel_plus._engine.offload import offloaded
+from langchain_parallel_plus.errors import DeclarationError
+from langchain_parallel_plus.limits import RateLimiter
+from langchain_parallel_plus.policy import BranchPolicies, BranchPolicy, JoinPolicy, checked_policy
+from langchain_parallel_plus.resilient import RunnableWithPolicy
+
+if TYPE_CHECKING:
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+
+__all__ = ("RunnableParallelPlus",)
+
+BranchLike = Runnable[Any, Any] | Callable[[Any], Any] | Mapping[str, Any]
+Limits = RateLimiter | Sequence[RateLimiter]
+Policies = BranchPolicies | BranchPolicy | Mapping[str, BranchPolicy]
+
+_NAME_LENGTH = 80
+
+
+class RunnableParallelPlus(SharedCapBatch, RunnableParallel[Input]):
+    """Run branches at once on the same input and return their outputs by name: `RunnableParallel` for production.
+
+    Without options it behaves as `RunnableParallel` does, in all modes. `with_policy` says how each branch is retried,
+    timed out and replaced, `with_limits` under which rate limits its model calls go out, `with_join` when the result is
+    complete. Each returns a copy.
+
+    A branch's exception ends the fan-out and is raised as it is, with a note, and with what the other branches had
+    finished in `exc.fan_out` (see `fan_out_results`). Branches that still run are cancelled; a thread cannot be: its
+    result is discarded, and its next model call refused.
+
+    `max_concurrency` in the config is one cap for everything below the call: batch items, branches and nested fan-outs
+    together.
+
+    Args:
+        steps__: The branches by name: runnables, functions, or dicts of them.
+        name: Name of the run in traces.
+        policies: A `BranchPolicy` for all branches, or one for each of some branches by name.
+        join: When the fan-out is done. By default when all branches are.
+        limits: One rate limiter or several; a model call waits for all that govern it.
+        **branches: More branches. One named `name`, `policies`, `join` or `limits` is a branch if its value can be one.
+
+    Raises:
+        DeclarationError: A policy names no branch, a quorum is larger than the fan-out, or an argument has the wrong
+            type. Nothing was called.
+
+    Example:
+        ```python
+        fan_out = RunnableParallelPlus(length=len, upper=str.upper)
+        assert fan_out.invoke("word") == {"length": 4, "upper": "WORD"}
+        ```
+    """
+
+    policies: SkipValidation[BranchPolicies] = Field(default_factory=BranchPolicies)
+    """How branches are treated."""
+    join: SkipValidation[JoinPolicy | None] = None
+    """When the fan-out is done."""
+    limits: SkipValidation[tuple[RateLimiter, ...]] = ()
+    """Under which rate limits the branches' model calls go out."""
+
+    _branches: dict[str, tuple[tuple[object, ...], Branch]] = PrivateAttr(default_factory=dict)
+
+    def __init__(
+        self,
+        steps__: Mapping[str, BranchLike] | None = None,
+        *,
+        name: str | BranchLike | None = None,
+        policies: Policies | BranchLike | None = None,
+        join: JoinPolicy | BranchLike | None = None,
+        limits: Limits | BranchLike | None = None,
+        **branches: BranchLike,
+    ) -> None:
+        options = {"name": name, "policies": policies, "join": join, "limits": limits}
+        also_branches: dict[str, Any] = {key: value for key, value in options.items() if _is_branch(value)}
+        super().__init__(steps__, **branches, **also_branches)
+        given = {key: value for key, value in options.items() if key not in also_branches}
+        keys = tuple(self.steps__)
+        self.name = _checked_name(given.get("name"))
+        self.policies = _policies(given.get("policies")).checked_for(keys)
+        self.join = _checked_join(given.get("join"), len(keys))
+        self.limits = _checked_limits(given.get("limits"))
+
+    def with_policy(self, default: BranchPolicy | None = None, /, **by_branch: BranchPolicy) -> Self:
+        """Return a copy whose branches are retried, timed out and replaced as said.
+
+        Fields left out keep what they were: a branch's own policy is laid over the default, field by field.
+
+        Args:
+            default: For every branch.
+            **by_branch: For single branches, by name.
+
+        Raises:
+            UnknownBranchError: A name is no branch.
+
+        Example:
+            ```python
+            fan_out.with_policy(
+                BranchPolicy(retry=RetryPolicy(max_attempts=4)),
+                summary=BranchPolicy(on_failure="keep"),
+            )
+            ```
+        """
+        if default is not None:
+            checked_policy(default, "the default of with_policy")
+        return self._but(policies=self.policies.but(default, by_branch).checked_for(tuple(self.steps__)))
+
+    def with_limits(self, *limiters: RateLimiter) -> Self:
+        """Return a copy whose branches' model calls also wait for `limiters`, at any depth below the branch."""
+        return self._but(limits=tuple(dict.fromkeys((*self.limits, *_checked_limits(limiters)))))
+
+    def with_join(self, join: JoinPolicy) -> Self:
+        """Return a copy that is done when `join` says so."""
+        return self._but(join=_checked_join(join, len(self.steps__)))
+
+    def _but(self, **changes: Any) -> Self:
+        changed = self.model_copy(update=changes)
+        changed._branches = {}
+        return changed
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Return the module path: under upstream's namespace a class of another package can never be loaded."""
+        return cls.__module__.split(".")
+
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        """Return the name of the run; of many branches it shows the first ones."""
+        shown = name or self.name or _name_of(tuple(self.steps__))
+        return super().get_name(suffix, name=shown)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # What is prepared for running is made again where it is needed: it holds closures.
+        return {**super().__getstate__(), "__pydantic_private__": {"_branches": {}}}
+
+    def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Call every branch with `input` and return their outputs by name, in declared order.
+
+        Raises:
+            FanOutError: Fewer branches succeeded than the `JoinPolicy` asks for.
+            Exception: A branch's own, where its policy does not say to go on without it.
+        """
+        config = ensure_config(config)
+        fan_out = self._fan_out(config)
+        run_manager = get_callback_manager_for_config(config).on_chain_start(
+            None, input, name=fan_out.name, run_id=config.pop("run_id", None)
+        )
+        try:
+            output = threads.invoke(fan_out, input, config, run_manager)
+        except BaseException as error:
+            run_manager.on_chain_error(error)
+            raise
+        run_manager.on_chain_end(output)
+        return output
+
+    async def ainvoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Call every branch with `input` and return their outputs by name, in declared order.
+
+        Raises:
+            FanOutError: Fewer branches succeeded than the `JoinPolicy` asks for.
+            Exception: A branch's own, where its policy does not say to go on without it.
+        """
+        config = ensure_config(config)
+        fan_out = self._fan_out(config)
+        run_manager = await get_async_callback_manager_for_config(config).on_chain_start(
+            None, input, name=fan_out.name, run_id=config.pop("run_id", None)
+        )
+        try:
+            output = await tasks.ainvoke(fan_out, input, config, run_manager)
+        except BaseException as error:
+            await run_manager.on_chain_error(error)
+            raise
+        await run_manager.on_chain_end(output)
+        return output
+
+    def _transform(
+        self, inputs: Iterator[Input], run_manager: CallbackManagerForChainRun, config: RunnableConfig
+    ) -> Iterator[AddableDict]:
+        yield from threads.transform(self._fan_out(config), inputs, config, run_manager)
+
+    async def _atransform(
+        self, inputs: AsyncIterator[Input], run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig
+    ) -> AsyncIterator[AddableDict]:
+        async for chunk in tasks.atransform(self._fan_out(config), inputs, config, run_manager):
+            yield chunk
+
+    def _fan_out(self, config: RunnableConfig) -> FanOut:
+        checked_max_concurrency(config.get("max_concurrency"))
+        return FanOut(
+            name=config.get("run_name") or self.get_name(),
+            branches=tuple(self._branch(key, step) for key, step in dict(self.steps__).items()),
+            join=self.join,
+            limiters=self.limits,
+        )
+
+    def _branch(self, key: str, step: Runnable[Any, Any]) -> Branch:
+        """Return the branch ready to run; made once for as long as its step and the policies stay the same objects."""
+        basis: tuple[object, ...] = (step, self.policies, self.join)
+        known = self._branches.get(key)
+        if known is not None and all(a is b for a, b in zip(known[0], basis, strict=True)):
+            return known[1]
+        policy = self.policies.for_branch(key)
+        if policy.acts:
+            step = RunnableWithPolicy(bound=step, policy=policy, name=f"branch:{key}")
+        tolerant = self.join is not None and self.join.tolerant and not policy.required
+        branch = Branch(
+            key=key,
+            step=step,
+            on_failure=policy.on_failure or ("keep" if tolerant else "raise"),
+            required=bool(policy.required),
+            weight=policy.weight or 1.0,
+            threaded=offloaded(step),
+        )
+        self._branches[key] = (basis, branch)
+        return branch
+
+
+def _is_branch(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value) and all(_is_branch(one) for one in value.values())
+    return isinstance(value, Runnable) or callable(value)
+
+
+def _name_of(keys: tuple[str, ...]) -> str:
+    listed = ",".join(keys[:20])
+    if len(keys) <= 20 and len(listed) <= _NAME_LENGTH:
+        return f"RunnableParallel<{listed}>"
+    shown = listed[:_NAME_LENGTH].rsplit(",", 1)[0]
+    return f"RunnableParallel<{shown},... {len(keys)} branches>"
+
+
+def _checked_name(name: object) -> str | None:
+    if name is not None and not isinstance(name, str):
+        msg = f"name must be a string or a branch, got {name!r}"
+        raise DeclarationError(msg, help="a branch is a runnable, a function, or a dict of them")
+    return name
+
+
+def _policies(policies: object) -> BranchPolicies:
+    if policies is None:
+        return BranchPolicies()
+    if isinstance(policies, BranchPolicies):
+        return policies
+    if isinstance(policies, BranchPolicy):
+        return BranchPolicies(policies)
+    if isinstance(policies, Mapping):
+        return BranchPolicies(by_branch=dict(policies))
+    msg = f"policies takes a BranchPolicy or a dict of them by branch, got {policies!r}"
+    raise DeclarationError(msg, help="for example policies={'summary': BranchPolicy(on_failure='keep')}")
+
+
+def _checked_join(join: object, branches: int) -> JoinPolicy | None:
+    if join is None:
+        return None
+    if not isinstance(join, JoinPolicy):
+        msg = f"join takes a JoinPolicy, got {join!r}"
+        raise DeclarationError(msg, help="for example JoinPolicy(min_success=2, deadline=60)")
+    return join.checked_for(branches)
+
+
+def _checked_limits(limits: object) -> tuple[RateLimiter, ...]:
+    given = () if limits is None else (limits,) if isinstance(limits, RateLimiter) else limits
+    for one in given if isinstance(given, Sequence) else (given,):
+        if not isinstance(one, RateLimiter):
+            msg = f"limits takes RateLimiters, got {one!r}"
+            raise DeclarationError(msg, help="for example RateLimiter(requests_per_minute=500, name='openai')")
+    return tuple(given)  # type: ignore[arg-type]  # a sequence of limiters, as just checked

@@ -1,0 +1,99 @@
+"""One rate limit as a virtual schedule (GCRA): one float of state, exact admission times, debts, refunds.
+
+The state is the theoretical arrival time `tat`: the moment at which everything taken so far would have been earned at
+the steady rate. A request of `c` units may pass once `tat + c * interval` is at most the bucket's depth ahead. GCRA is
+the leaky bucket of ITU-T I.371 and equals a token bucket with continuous refill, which is what OpenAI and Groq run:
+the waits in their error messages are `(used + requested - limit) / rate`, to the millisecond.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+__all__ = ("UTILISATION", "Bucket", "Rate")
+
+UTILISATION = 0.98
+"""Share of a declared rate that sustained load uses. At 0.98 none of five simulated server models (token bucket of a
+minute and of a second, fixed and sliding minute, ten-second sub-windows) answered 429 at 500 and 5000 requests a
+minute with network jitter up to 200 ms; at 1.0 all but the largest bucket did."""
+
+_ROUNDING = 1e-6
+"""Seconds of slack, so that the last unit of a burst does not fail on the rounding of the sums before it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """`limit` units in `window` seconds, of which `burst` units may go at once."""
+
+    limit: float
+    """Units in a window, as the provider states them."""
+    window: float
+    """Seconds."""
+    burst: float
+    """Units that an idle bucket lets through at once."""
+    utilisation: float = UTILISATION
+
+    @property
+    def interval(self) -> float:
+        """Seconds that one unit takes at the paced rate."""
+        return self.window / (self.limit * self.utilisation)
+
+
+class Bucket:
+    """The state of one rate limit. Times are seconds on any clock that never goes back."""
+
+    __slots__ = ("depth", "interval", "limit", "rate", "tat")
+
+    def __init__(self, rate: Rate) -> None:
+        self.tat = -math.inf
+        self._adopt(rate)
+
+    def admits(self, amount: float, now: float) -> bool:
+        """Tell whether `amount` may pass now, in the arithmetic of `eligible_at`."""
+        span = amount * self.interval
+        depth = self.depth
+        return amount <= self.limit and self.tat + (span if span < depth else depth) - depth <= now
+
+    def eligible_at(self, amount: float) -> float:
+        """Return when `amount` may pass: at once, if that is in the past.
+
+        More than the burst passes when the bucket is full, and leaves a debt.
+        """
+        return self.tat + min(amount * self.interval, self.depth) - self.depth
+
+    def due(self, amount: float, start: float, before: float) -> float:
+        """Return when `amount` may pass if `before` units are taken first, none of them earlier than `start`."""
+        taken = max(self.tat, start) + before * self.interval
+        return taken + min(amount * self.interval, self.depth) - self.depth
+
+    def take(self, amount: float, at: float) -> None:
+        """Take `amount` as of `at`."""
+        self.tat = (self.tat if self.tat > at else at) + amount * self.interval
+
+    def charge(self, amount: float, now: float) -> None:
+        """Take `amount` at once, into debt if need be; a negative amount gives back, at most up to a full bucket."""
+        if amount > 0:
+            self.take(amount, now)
+        elif self.tat > now:
+            self.tat = max(self.tat + amount * self.interval, now)
+
+    def drain(self, until: float, keep: float) -> None:
+        """See to it that no more than `keep` units are in the bucket at `until`."""
+        self.tat = max(self.tat, until + self.depth - min(keep, self.rate.burst) * self.interval)
+
+    def set_rate(self, rate: Rate, now: float) -> None:
+        """Go on at another rate; what is taken stays taken, in units."""
+        if self.tat > now:
+            self.tat = now + (self.tat - now) * rate.interval / self.interval
+        self._adopt(rate)
+
+    def level(self, now: float) -> float:
+        """Return the units that could pass at `now`; negative while there is a debt."""
+        return self.rate.burst - max(self.tat - now, 0.0) / self.interval
+
+    def _adopt(self, rate: Rate) -> None:
+        self.rate = rate
+        self.limit = rate.limit
+        self.interval = rate.interval
+        self.depth = rate.burst * rate.interval + _ROUNDING

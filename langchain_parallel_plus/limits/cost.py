@@ -1,0 +1,50 @@
+"""What a request takes from a limit: requests, tokens, and a slot of the concurrency."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from langchain_parallel_plus.errors import DeclarationError
+
+__all__ = ("Cost",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one request takes from a `RateLimiter`.
+
+    Only the dimensions that the limiter declares are charged, so one cost fits every limiter.
+
+    Raises:
+        DeclarationError: An amount is negative, infinite or not a number.
+
+    Example:
+        ```python
+        cost = Cost(input_tokens=1_200, output_tokens=300)
+        assert cost.total_tokens == 1_500
+        ```
+    """
+
+    requests: float = 1
+    """Requests, against `requests_per_minute` and `requests_per_day`."""
+    input_tokens: float = 0
+    """Tokens sent, against `input_tokens_per_minute`."""
+    output_tokens: float = 0
+    """Tokens received, against `output_tokens_per_minute`."""
+    tokens: float | None = None
+    """All tokens, against `tokens_per_minute` and `tokens_per_day`; `None` means input plus output."""
+    slots: int = 0
+    """Slots of `concurrency`, held until they are released. 0 for whoever cannot promise to release them."""
+
+    def __post_init__(self) -> None:
+        for name in ("requests", "input_tokens", "output_tokens", "tokens", "slots"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                msg = f"Cost({name}={value!r}) is no amount"
+                raise DeclarationError(msg, help="give a finite number that is 0 or more")
+
+    @property
+    def total_tokens(self) -> float:
+        """The tokens charged against limits on all tokens."""
+        return self.input_tokens + self.output_tokens if self.tokens is None else self.tokens

@@ -1,0 +1,48 @@
+"""What a limiter is doing, as a frozen record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ("LimiterStatistics", "RateStatistics")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateStatistics:
+    """One rate at one moment."""
+
+    limit: float
+    """Units in a window, as declared or set since."""
+    window: float
+    """Seconds."""
+    burst: float
+    """Units that an idle key lets through at once."""
+    available: float
+    """Units that would pass now; negative while a large request is being paid off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimiterStatistics:
+    """One limiter at one moment; counts are since it was made, in this process."""
+
+    name: str
+    submitted: int
+    """Requests for admission: granted, cancelled and queued ones."""
+    granted: int
+    cancelled: int
+    """Left the queue without admission: cancelled, timed out, or the key was closed."""
+    queued: int
+    in_flight: int
+    """Slots of `concurrency` in use."""
+    waited_seconds: float
+    """Sum of all waits for admission."""
+    paused_for: float
+    """Seconds until the present pause ends; 0 without one."""
+    closed: str | None = None
+    """Why the key is closed, if it is."""
+    rates: Mapping[str, RateStatistics] = field(default_factory=dict)
+    """The declared rates, by name."""

@@ -1,0 +1,258 @@
+"""One planner and everyone who waits at it: any number of threads and of event loops at once.
+
+Whoever waits at the head has the one exact timer (the leader). When it fires, everything due is admitted, the admitted
+are woken where they live, and the next head gets the timer: on the running loop, on another loop, or as the time-out
+of a thread. Nobody polls. A leader can die or stall (its loop was closed, or a callback blocks it); so every waiter
+also has a coarse timer of its own, past the time at which it should be through, and every arrival, release and refund
+runs the same dispatch.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from langchain_parallel_plus.errors import LimiterError, LimiterTimeoutError, QuotaExhaustedError
+from langchain_parallel_plus.limits.lanes import Request, RequestState
+from langchain_parallel_plus.limits.waiters import Leader, ThreadWaiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from langchain_parallel_plus.limits.planner import Planner
+    from langchain_parallel_plus.limits.waiters import Waiter
+
+__all__ = ("Entrant", "Turnstile")
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Entrant(Request):
+    """A request with somebody who may wait for it."""
+
+    waiter: Waiter | None = None
+    passed: float = 0.0
+    """When it was let through, on the turnstile's clock."""
+    error: Exception | None = None
+    """Why it never will be."""
+    settled: bool = False
+    """Charged with what it really used: the rates are not refunded any more."""
+    generation: int = 0
+    """The turnstile's when it was granted."""
+
+
+class Turnstile:
+    """The lock, the timer and the waiters around one planner.
+
+    Args:
+        label: The limiter's name in messages.
+        planner: The decisions.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(self, label: str, planner: Planner[Entrant], clock: Callable[[], float]) -> None:
+        self.label = label
+        self.planner = planner
+        self.clock = clock
+        self.closed: str | None = None
+        self.waited_seconds = 0.0
+        self.generation = 0
+        """How many forks this state went through: what a parent's threads hold, they do not hold in the child."""
+        self.lock = threading.Lock()
+        self._leader = Leader(self._tick)
+
+    def admit(self, amounts: Sequence[float], slots: int) -> bool:
+        """Let a request through at once, or not at all."""
+        with self.lock:
+            if self.closed is not None:
+                raise self._exhausted()
+            return self.planner.admit(amounts, slots, self.clock())
+
+    def enter(self, entrant: Entrant, within: float | None = None) -> None:
+        """Queue `entrant`; it may be through when this returns.
+
+        Raises:
+            LimiterTimeoutError: It would have to wait longer than `within` seconds; nothing was queued.
+        """
+        with self.lock:
+            if self.closed is not None:
+                raise self._exhausted()
+            now = self.clock()
+            if within is not None and (wait := self.planner.forecast(entrant, now) - now) > within:
+                raise self._too_late(f"would admit a request in {wait:.3g} s, and there are {max(within, 0):.3g} s")
+            self.planner.submit(entrant, now)
+        self.dispatch()
+
+    def force(self, entrant: Entrant, within: float | None = None) -> float:
+        """Admit `entrant` past the queue; return the seconds after which its request may be sent.
+
+        Raises:
+            LimiterTimeoutError: That is longer than `within` seconds; nothing was taken.
+        """
+        with self.lock:
+            if self.closed is not None:
+                raise self._exhausted()
+            now = self.clock()
+            entrant.passed = self.planner.force(entrant, now)
+            delay = entrant.passed - now
+            if within is not None and delay > within:
+                self.planner.cancel(entrant, now)
+                raise self._too_late(f"would admit a request in {delay:.3g} s, and there are {max(within, 0):.3g} s")
+            self.waited_seconds += delay
+            return delay
+
+    def withdraw(self, entrant: Entrant) -> None:
+        """Take `entrant` back, queued or let through, and wake it if it waits."""
+        if entrant.settled:
+            self.release(entrant)
+            return
+        with self.lock:
+            self._check_generation(entrant)
+            changed = self.planner.cancel(entrant, self.clock())
+        if changed:
+            if entrant.waiter is not None:
+                entrant.waiter.wake()
+            self.dispatch()
+
+    def settle(self, entrant: Entrant, amounts: Sequence[float]) -> None:
+        """Charge `amounts` in place of what `entrant` was let through with, once."""
+        with self.lock:
+            if entrant.settled or entrant.state is not RequestState.GRANTED:
+                return
+            entrant.settled = True
+            difference = [used - held for used, held in zip(amounts, entrant.amounts, strict=True)]
+            self.planner.charge(difference, self.clock())
+        self.dispatch()
+
+    def release(self, entrant: Entrant) -> None:
+        """Give the slots of `entrant` back, once."""
+        with self.lock:
+            if entrant.state is not RequestState.GRANTED:
+                return
+            self._check_generation(entrant)
+            slots, entrant.slots = entrant.slots, 0
+            self.planner.release(slots, self.clock())
+        self.dispatch()
+
+    def release_slots(self, slots: int) -> None:
+        """Give back slots that were taken without a ticket.
+
+        Raises:
+            LimiterError: More than are in use.
+        """
+        with self.lock:
+            used = self.planner.slots_used
+            if not 0 <= slots <= used:
+                msg = f"limiter {self.label!r} was given {slots} slots back, and {used} are in use"
+                raise LimiterError(msg, help="release each slot once; acquire() takes one only with Cost(slots=1)")
+            self.planner.release(slots, self.clock())
+        self.dispatch()
+
+    def change(self, change: Callable[[Planner[Entrant], float], None]) -> None:
+        """Apply `change(planner, now)` and plan anew."""
+        with self.lock:
+            change(self.planner, self.clock())
+        self.dispatch()
+
+    def close(self, reason: str) -> None:
+        """Refuse everybody from now on, with `QuotaExhaustedError`."""
+        with self.lock:
+            self.closed = reason
+            dropped = self.planner.drop_queue()
+            for entrant in dropped:
+                entrant.error = self._exhausted()
+        for entrant in dropped:
+            if entrant.waiter is not None:
+                entrant.waiter.wake()
+
+    def reopen(self) -> None:
+        """Undo `close`."""
+        with self.lock:
+            self.closed = None
+
+    def attach(self, entrant: Entrant, waiter: Waiter) -> float:
+        """Let `waiter` wait for `entrant`; return when it should be through, on the clock, if all goes as planned."""
+        with self.lock:
+            if entrant.state is RequestState.QUEUED:
+                entrant.waiter = waiter
+            due = self.planner.horizon(self.clock())
+        self.dispatch(waiter if isinstance(waiter, ThreadWaiter) else None)
+        return due
+
+    def leads_until(self, waiter: ThreadWaiter) -> float | None:
+        """Return until when `waiter` has to sleep as the leader; `None` if it is not."""
+        return self._leader.until(waiter)
+
+    def expire(self, entrant: Entrant, timeout: float) -> None:
+        """Withdraw `entrant` if it still waits, because its `timeout` seconds are over."""
+        with self.lock:
+            if entrant.state is not RequestState.QUEUED:
+                return
+            entrant.error = self._too_late(f"did not admit a request within {timeout:.3g} s")
+        self.withdraw(entrant)
+
+    def dispatch(self, awake: ThreadWaiter | None = None) -> None:
+        """Let through whoever is due, and see to the next timer.
+
+        Args:
+            awake: The thread that calls, which will look up its own time-out.
+        """
+        if awake is None and not self.planner.queued:
+            return
+        with self.lock:
+            grants = self._advance(awake)
+        for entrant in grants:
+            if entrant.waiter is not None and not entrant.waiter.wake():
+                self.withdraw(entrant)
+
+    def after_fork(self) -> None:
+        """Forget the parent's threads and loops; keep what is taken of the quota."""
+        self.lock = threading.Lock()
+        self._leader = Leader(self._tick)
+        self.planner.forget_queue()
+        self.planner.slots_used = 0
+        self.generation += 1
+
+    def _advance(self, awake: ThreadWaiter | None) -> list[Entrant]:
+        self._leader.awakes(awake)
+        passed: list[Entrant] = []
+        while True:
+            now = self.clock()
+            grants, wake_at = self.planner.advance(now)
+            for entrant in grants:
+                entrant.passed = now
+                self.waited_seconds += now - entrant.submitted
+            passed += grants
+            if wake_at is None or self._arm(wake_at, now, awake):
+                return passed
+
+    def _arm(self, wake_at: float, now: float, awake: ThreadWaiter | None) -> bool:
+        """Give the head a timer, unless an earlier or equal one runs; `False` if the head can never wake."""
+        head = self.planner.head()
+        if head is None or head.waiter is None or self._leader.covers(wake_at, now):
+            return True  # a head without waiter has yet to begin waiting, and then comes here itself
+        if self._leader.appoint(head.waiter, wake_at, now, is_awake=head.waiter is awake):
+            return True
+        self.planner.cancel(head, now)
+        return False
+
+    def _tick(self, number: int) -> None:
+        with self.lock:
+            self._leader.fired(number)
+        self.dispatch()
+
+    def _check_generation(self, entrant: Entrant) -> None:
+        if entrant.generation != self.generation:
+            entrant.slots = 0  # held by a thread of the parent process
+
+    def _too_late(self, what: str) -> LimiterTimeoutError:
+        return LimiterTimeoutError(
+            f"limiter {self.label!r} {what}; {self.planner.queued} are queued",
+            help="allow more time, send less at once, or raise the declared limit if the provider's is higher",
+        )
+
+    def _exhausted(self) -> QuotaExhaustedError:
+        return QuotaExhaustedError(
+            f"limiter {self.label!r} is closed: {self.closed}",
+            help="top the account up, then call `reopen()` on the limiter",
+        )

@@ -1,0 +1,176 @@
+"""`collect_report()`: what each branch waited for, how often it was called, and how long it took."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from langchain_parallel_plus.observe.event import Event, subscribed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from langchain_parallel_plus.outcome import BranchOutcome, ErrorKind
+
+__all__ = ("BranchReport", "FanOutReport", "RunReport", "collect_report")
+
+
+@dataclass(slots=True)
+class BranchReport:
+    """One branch of one call."""
+
+    path: tuple[str, ...]
+    """The branch's name, after those of the branches around it."""
+    outcome: BranchOutcome | None = None
+    """`None` while it runs."""
+    error: ErrorKind | None = None
+    started: float = 0.0
+    """Seconds after the report began."""
+    seconds: float = 0.0
+    """From start to end, all of the following included."""
+    wait: float = 0.0
+    """Seconds that its model calls waited for rate limits; calls at the same time count each."""
+    backoff: float = 0.0
+    """Seconds between a failed attempt and the next."""
+    attempts: int = 1
+    calls: int = 0
+    """Model calls that a rate limiter admitted."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def name(self) -> str:
+        """The path as one string."""
+        return "/".join(self.path)
+
+
+@dataclass(slots=True)
+class FanOutReport:
+    """One call of one fan-out."""
+
+    name: str
+    path: tuple[str, ...]
+    """The branches around it; empty for an outermost fan-out."""
+    started: float
+    """Seconds after the report began."""
+    seconds: float | None = None
+    """`None` while it runs."""
+    failed: bool = False
+    branches: dict[tuple[str, ...], BranchReport] = field(default_factory=dict)
+    """By path."""
+
+
+class RunReport:
+    """Everything that ran inside `collect_report()`, as it was at the time of reading.
+
+    `print(report)` shows it as text.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._began: float | None = None
+        self._fan_outs: dict[UUID, FanOutReport] = {}
+
+    @property
+    def fan_outs(self) -> list[FanOutReport]:
+        """The fan-outs, in the order in which they began."""
+        with self._lock:
+            return list(self._fan_outs.values())
+
+    @property
+    def branches(self) -> list[BranchReport]:
+        """The branches of all fan-outs."""
+        return [branch for fan_out in self.fan_outs for branch in fan_out.branches.values()]
+
+    def take_in(self, event: Event) -> None:
+        """Record an event."""
+        with self._lock:
+            if self._began is None:
+                self._began = event.at
+            match event.kind:
+                case "fan_out.start":
+                    self._start(event, event.detail["name"])
+                case "fan_out.end":
+                    fan_out = self._fan_out(event)
+                    fan_out.seconds, fan_out.failed = event.seconds, event.outcome == "failed"
+                case _:
+                    self._branch(event)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data: a list of fan-outs, each with a list of branches; seconds as floats."""
+        names = ("outcome", "error", "started", "seconds", "wait", "backoff", "attempts", "calls")
+        tokens = ("input_tokens", "output_tokens")
+        return {
+            "fan_outs": [
+                {
+                    "name": fan_out.name,
+                    "path": list(fan_out.path),
+                    "started": fan_out.started,
+                    "seconds": fan_out.seconds,
+                    "failed": fan_out.failed,
+                    "branches": [
+                        {"name": branch.name, **{name: getattr(branch, name) for name in (*names, *tokens)}}
+                        for branch in fan_out.branches.values()
+                    ],
+                }
+                for fan_out in self.fan_outs
+            ]
+        }
+
+    def __str__(self) -> str:
+        from langchain_parallel_plus.display.text import report_text  # display reads observe
+
+        return report_text(self)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _start(self, event: Event, name: str) -> FanOutReport:
+        fan_out = FanOutReport(name, event.path, event.at - (self._began or event.at))
+        for key in event.detail.get("branches", ()):
+            path = (*event.path, key)
+            fan_out.branches[path] = BranchReport(path, started=fan_out.started)
+        self._fan_outs[event.run_id] = fan_out
+        return fan_out
+
+    def _fan_out(self, event: Event) -> FanOutReport:
+        known = self._fan_outs.get(event.run_id)
+        return known if known is not None else self._start(event, event.path[0] if event.path else "run")
+
+    def _branch(self, event: Event) -> None:
+        branches = self._fan_out(event).branches
+        branch = branches.setdefault(event.path, BranchReport(event.path, started=event.at - (self._began or event.at)))
+        match event.kind:
+            case "branch.end":
+                branch.outcome, branch.error = event.outcome, event.error
+                branch.seconds = event.seconds or 0.0
+                branch.attempts = event.attempt or 0
+            case "attempt.start":
+                branch.attempts = event.attempt or 0
+            case "backoff":
+                branch.backoff += event.seconds or 0.0
+            case "limiter.wait":
+                branch.wait += event.seconds or 0.0
+                branch.calls += 1
+            case "model.usage":
+                branch.input_tokens += event.detail["input_tokens"] or 0
+                branch.output_tokens += event.detail["output_tokens"] or 0
+
+
+@contextmanager
+def collect_report() -> Iterator[RunReport]:
+    """Collect what every fan-out does that is called inside, in whichever thread or task.
+
+    Example:
+        ```python
+        with collect_report() as report:
+            chain.invoke({"document": text})
+        print(report)
+        ```
+    """
+    report = RunReport()
+    with subscribed(report.take_in):
+        yield report

@@ -1,0 +1,183 @@
+"""What a branch ended as, when it did not end with its output."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.load.serializable import Serializable
+from pydantic import ConfigDict, PrivateAttr
+
+from langchain_parallel_plus.errors import ParallelPlusError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ("BranchFailure", "BranchOutcome", "ErrorKind", "FanOutResults", "fan_out_results", "redact")
+
+BranchOutcome = Literal["ok", "recovered", "failed", "timed_out", "skipped", "cancelled"]
+"""How a branch ended: at once, after a retry or fallback, with an error, on a clock, not needed, or cancelled."""
+
+
+class ErrorKind(StrEnum):
+    """What an error means for retry, fallback, breaker and limiter, whoever raised it."""
+
+    RATE_LIMIT = "rate_limit"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    TOO_LARGE_FOR_QUOTA = "too_large_for_quota"
+    OVERLOADED = "overloaded"
+    SERVER = "server"
+    TIMEOUT = "timeout"
+    CONNECTION = "connection"
+    CONTEXT_LENGTH = "context_length"
+    CONTENT_FILTER = "content_filter"
+    OUTPUT_LENGTH = "output_length"
+    AUTH = "auth"
+    NOT_FOUND = "not_found"
+    BAD_REQUEST = "bad_request"
+    LOCAL = "local"
+    """Raised by this package: a limiter's timeout, an open breaker, a passed deadline."""
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    """An error that nothing is known about, such as a bug in the branch: never retried by default."""
+
+
+_SECRET = re.compile(r"\b(sk|pk|rk|gsk|xai|key|ghp|AIza)([-_]?)[A-Za-z0-9_\-*]{8,}|(?<=Bearer )[A-Za-z0-9._\-]{8,}")
+_MESSAGE_LIMIT = 500
+
+
+def redact(text: str, *, limit: int = _MESSAGE_LIMIT) -> str:
+    """Return a provider's message cut to `limit` characters and without anything shaped like an API key.
+
+    Providers quote the key in refusals ("Incorrect API key provided: sk-...").
+
+    Example:
+        ```python
+        assert redact("bad key sk-abcdefgh12345678") == "bad key [redacted]"
+        ```
+    """
+    shown = _SECRET.sub("[redacted]", text[: 4 * limit])
+    return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."
+
+
+class BranchFailure(Serializable):
+    """Stands at a branch's key when the branch failed and its policy says `on_failure="keep"`.
+
+    It is a plain value: it survives `|`, adding stream chunks, JSON (`model_dump_json`) and `dumpd`, and reads well in
+    a prompt. It is falsy, so `results["summary"] or default` works.
+
+    Example:
+        ```python
+        results = fan_out.invoke(document)
+        if isinstance(results["summary"], BranchFailure):
+            print(results["summary"].kind, results["summary"].message)
+        ```
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    branch: str
+    """The branch's name in the fan-out."""
+    kind: ErrorKind
+    """What the last error means."""
+    message: str
+    """The last error's message, without secrets and at most 500 characters long."""
+    error_type: str
+    """Class name of the last error."""
+    attempts: int = 1
+    """Calls made, all retries and fallbacks included; 0 when the branch was never started."""
+    seconds: float = 0.0
+    """From the branch's start to its end."""
+    partial: Any = None
+    """What the branch had streamed before it failed, if it was streamed."""
+
+    _error: BaseException | None = PrivateAttr(default=None)
+
+    @classmethod
+    def of(
+        cls,
+        branch: str,
+        error: BaseException,
+        *,
+        kind: ErrorKind,
+        attempts: int = 1,
+        seconds: float = 0.0,
+        partial: Any = None,
+    ) -> BranchFailure:
+        """Describe `error`, keeping the exception itself in `.error` for this process."""
+        failure = cls(
+            branch=branch,
+            kind=kind,
+            message=redact(error.message if isinstance(error, ParallelPlusError) else str(error)),
+            error_type=type(error).__name__,
+            attempts=attempts,
+            seconds=round(seconds, 6),
+            partial=partial,
+        )
+        failure._error = error
+        return failure
+
+    @property
+    def error(self) -> BaseException | None:
+        """The exception itself; `None` after the failure crossed a process or JSON."""
+        return self._error
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Return `True`: `dumpd` writes it with its fields."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Return the module path, which `load` needs for classes outside langchain-core."""
+        return cls.__module__.split(".")
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __radd__(self, streamed: Any) -> BranchFailure:
+        """Take in what was streamed before the failure: `"some te" + failure` is the failure with `.partial` set."""
+        failure = self.model_copy(update={"partial": streamed})
+        failure._error = self._error
+        return failure
+
+    def __add__(self, later: Any) -> BranchFailure:
+        """Stay a failure: nothing that follows makes the branch's output whole."""
+        return self
+
+    def __str__(self) -> str:
+        calls = "not started" if self.attempts == 0 else f"{self.attempts} attempt{'s' * (self.attempts != 1)}"
+        return f"[branch {self.branch!r} failed: {self.kind.value}, {calls}, {self.seconds:.1f} s: {self.message}]"
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # The exception may hold sockets, locks or a response: only its description travels.
+        return {**super().__getstate__(), "__pydantic_private__": {"_error": None}}
+
+
+@dataclass(frozen=True, slots=True)
+class FanOutResults:
+    """What a fan-out had when it raised: on every exception that leaves one, as `exc.fan_out`."""
+
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    """What the finished branches returned, by branch, in declared order."""
+    failures: Mapping[str, BranchFailure] = field(default_factory=dict)
+    """The branches that failed, by branch, in declared order."""
+
+
+def fan_out_results(error: BaseException) -> FanOutResults | None:
+    """Return what the fan-out that raised `error` had finished, or `None` if no fan-out raised it.
+
+    Example:
+        ```python
+        try:
+            fan_out.invoke(document)
+        except Exception as error:
+            finished = fan_out_results(error)
+            save(finished.outputs)
+            raise
+        ```
+    """
+    results = getattr(error, "fan_out", None)
+    return results if isinstance(results, FanOutResults) else None

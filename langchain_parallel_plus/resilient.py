@@ -1,0 +1,192 @@
+"""One runnable under a `BranchPolicy`, for use anywhere in a chain."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
+from langchain_core.runnables.base import coerce_to_runnable
+from langchain_core.runnables.utils import ConfigurableFieldSpec, Input, Output, get_unique_config_specs
+from pydantic import ConfigDict, SkipValidation
+
+from langchain_parallel_plus._engine import policy_tasks, policy_threads
+from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
+from langchain_parallel_plus._engine.clock import SYSTEM
+from langchain_parallel_plus._engine.machine import Plan
+from langchain_parallel_plus._engine.offload import offloaded
+from langchain_parallel_plus._engine.policy_run import PolicyRun, Targets, scope_of
+from langchain_parallel_plus._engine.scope import current_scope
+from langchain_parallel_plus.policy import BranchPolicy, checked_policy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.runnables.graph import Graph
+    from langchain_core.utils.pydantic import TypeBaseModel
+
+__all__ = ("RunnableWithPolicy",)
+
+
+class RunnableWithPolicy(SharedCapBatch, RunnableSerializable[Input, Output]):
+    """Run one runnable with the retries, fallbacks and timeouts of a `BranchPolicy`.
+
+    A branch of a `RunnableParallelPlus` that has a policy is exactly this. Elsewhere, put it around the step that may
+    fail (usually the model), so that a retry repeats one call and not a whole chain. Streams start again, or elsewhere,
+    until the first chunk is delivered, and never after.
+
+    Args:
+        bound: A runnable, a function, or a dict of them.
+        policy: How it is treated. `on_failure`, `required` and `weight` mean something in a fan-out only.
+        name: Name of the run in traces.
+
+    Raises:
+        BranchTimeoutError: It took longer than the policy's `timeout`.
+        Exception: The last error of `bound`, with a note for each fallback that failed too.
+
+    Example:
+        ```python
+        model = RunnableWithPolicy(llm, BranchPolicy(retry=RetryPolicy(max_attempts=4), fallbacks=[other_llm]))
+        chain = prompt | model | StrOutputParser()
+        ```
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    bound: Runnable[Input, Output]
+    """What is run."""
+    policy: SkipValidation[BranchPolicy]
+    """How."""
+
+    def __init__(self, bound: Any, policy: BranchPolicy, *, name: str | None = None) -> None:
+        checked = checked_policy(policy, "the policy of RunnableWithPolicy")
+        super().__init__(bound=coerce_to_runnable(bound), policy=checked, name=name)
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Return `True`: the bound runnable travels with it."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Return the module path, which `load` needs for classes outside langchain-core."""
+        return cls.__module__.split(".")
+
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        """Return the run's name: by default that of what is run."""
+        return super().get_name(suffix, name=name or self.name or self.bound.get_name())
+
+    @property
+    def InputType(self) -> type[Input]:
+        """What it takes."""
+        return self.bound.InputType
+
+    @property
+    def OutputType(self) -> type[Output]:
+        """What it returns."""
+        return self.bound.OutputType
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> TypeBaseModel:
+        """Return the schema of what it takes."""
+        return self.bound.get_input_schema(config)
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> TypeBaseModel:
+        """Return the schema of what it returns."""
+        return self.bound.get_output_schema(config)
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """The configurable fields of what is run and of its fallbacks."""
+        return get_unique_config_specs(spec for one in self._runnables for spec in one.config_specs)
+
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """Return the graph of what is run."""
+        return self.bound.get_graph(config)
+
+    def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
+        """Run under the policy."""
+        output: Output = self._call_with_config(self._invoke, input, config, **kwargs)
+        return output
+
+    async def ainvoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
+        """Run under the policy."""
+        output: Output = await self._acall_with_config(self._ainvoke, input, config, **kwargs)
+        return output
+
+    def transform(
+        self, input: Iterator[Input], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[Output]:
+        """Stream under the policy."""
+        yield from self._transform_stream_with_config(input, self._transform, config, **kwargs)
+
+    async def atransform(
+        self, input: AsyncIterator[Input], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Output]:
+        """Stream under the policy."""
+        async for chunk in self._atransform_stream_with_config(input, self._atransform, config, **kwargs):
+            yield chunk
+
+    def stream(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Output]:
+        """Stream under the policy."""
+        yield from self.transform(iter([input]), config, **kwargs)
+
+    async def astream(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Output]:
+        """Stream under the policy."""
+
+        async def inputs() -> AsyncIterator[Input]:
+            yield input
+
+        async for chunk in self.atransform(inputs(), config, **kwargs):
+            yield chunk
+
+    def _invoke(
+        self, input: Input, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
+    ) -> Any:
+        return policy_threads.invoke(self._run(run_manager, SYSTEM.now), input, config, run_manager, **kwargs)
+
+    async def _ainvoke(
+        self, input: Input, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
+    ) -> Any:
+        now = asyncio.get_running_loop().time
+        run = self._run(run_manager, now, in_tasks=True)
+        return await policy_tasks.ainvoke(run, input, config, run_manager, **kwargs)
+
+    def _transform(
+        self,
+        inputs: Iterator[Input],
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> Iterator[Any]:
+        run = self._run(run_manager, SYSTEM.now)
+        yield from policy_threads.transform(run, inputs, config, run_manager, **kwargs)
+
+    async def _atransform(
+        self,
+        inputs: AsyncIterator[Input],
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        run = self._run(run_manager, asyncio.get_running_loop().time, in_tasks=True)
+        async for chunk in policy_tasks.atransform(run, inputs, config, run_manager, **kwargs):
+            yield chunk
+
+    @property
+    def _runnables(self) -> tuple[Runnable[Any, Any], ...]:
+        return (self.bound, *self.policy.fallbacks)
+
+    def _run(
+        self,
+        manager: AsyncCallbackManagerForChainRun | CallbackManagerForChainRun,
+        now: Callable[[], float],
+        *,
+        in_tasks: bool = False,
+    ) -> PolicyRun:
+        name = self.get_name()
+        scope = scope_of(current_scope.get(), self, name, manager.run_id, now)
+        runnables = self._runnables
+        if in_tasks:
+            runnables = tuple(offloaded(one) or one for one in runnables)
+        return PolicyRun(Targets(name, runnables, Plan.of(self.policy)), manager, scope, now)

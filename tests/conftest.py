@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.modes import MODES, Mode
+
+_FOREIGN = ("LANGSMITH_", "LANGCHAIN_", "OPENAI_")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_accounts() -> Iterator[None]:
+    """No test reaches a real provider or tracing account, whatever the developer's shell has set."""
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_FOREIGN)}
+    yield
+    os.environ.update(kept)
+
+
+@pytest.fixture(params=MODES, ids=str)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """Each way to run a Runnable."""
+    return request.param

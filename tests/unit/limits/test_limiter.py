@@ -1,0 +1,476 @@
+"""The limiter in threads and tasks: exact waits, refusals, cancellation, slots, statistics."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from langchain_parallel_plus.errors import (
+    DeclarationError,
+    LimiterError,
+    LimiterTimeoutError,
+    QuotaExhaustedError,
+    RequestTooLargeError,
+)
+from langchain_parallel_plus.limits import Cost, LimiterStatistics, RateLimiter
+
+PACED = 60 / (60 * 0.98)
+"""Seconds between requests at 60 a minute."""
+
+
+def now() -> float:
+    """The running loop's time: virtual under looptime."""
+    return asyncio.get_running_loop().time()
+
+
+class Clock:
+    """A clock that the test moves, for what does not wait."""
+
+    def __init__(self) -> None:
+        self.time = 1_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+async def start_times(limiter: RateLimiter, calls: int, cost: Cost | None = None) -> list[float]:
+    times: list[float] = []
+
+    async def call() -> None:
+        await limiter.aacquire(cost)
+        times.append(now())
+
+    await asyncio.gather(*(call() for _ in range(calls)))
+    return times
+
+
+@pytest.mark.looptime(start=100)
+async def test_five_branches_on_an_idle_key_of_60_a_minute_start_at_once() -> None:
+    assert await start_times(RateLimiter(requests_per_minute=60, clock=now), 5) == [100.0] * 5
+
+
+@pytest.mark.looptime(start=0)
+async def test_sustained_load_is_paced_at_98_percent() -> None:
+    times = await start_times(RateLimiter(requests_per_minute=60, clock=now), 40)
+    assert times == pytest.approx([0.0] * 10 + [PACED * n for n in range(1, 31)], abs=1e-3)
+
+
+@pytest.mark.looptime(start=0)
+async def test_a_thousand_waiters_reach_the_rate() -> None:
+    times = await start_times(RateLimiter(requests_per_minute=30_000, burst=0.002, clock=now), 1_000)
+    assert times[-1] == pytest.approx(999 * 0.002 / 0.98, rel=0.005)
+    assert times == sorted(times)
+
+
+@pytest.mark.looptime(start=0)
+async def test_every_dimension_paces() -> None:
+    limiter = RateLimiter(requests_per_minute=6_000, tokens_per_minute=60_000, clock=now)
+    times = await start_times(limiter, 12, Cost(input_tokens=800, output_tokens=200))
+    assert times == pytest.approx([0.0] * 10 + [PACED, 2 * PACED], abs=1e-3)
+
+
+@pytest.mark.looptime(start=0)
+async def test_a_day_s_quota_may_go_at_once() -> None:
+    limiter = RateLimiter(requests_per_day=50, clock=now)
+    times = await start_times(limiter, 51)
+    assert times[:50] == [0.0] * 50
+    assert times[50] == pytest.approx(86_400 / (50 * 0.98), abs=1e-2)
+
+
+@pytest.mark.looptime(start=0)
+async def test_burst_is_seconds_of_quota() -> None:
+    times = await start_times(RateLimiter(requests_per_minute=60, burst=2, clock=now), 3)
+    assert times == pytest.approx([0.0, 0.0, PACED], abs=1e-3)
+
+
+@pytest.mark.looptime(start=0)
+async def test_a_cancelled_waiter_takes_nothing_and_the_next_moves_up() -> None:
+    limiter = RateLimiter(requests_per_minute=60, burst=1, clock=now)
+    limiter.acquire()
+    tasks = [asyncio.create_task(limiter.aacquire()) for _ in range(3)]
+    await asyncio.sleep(0.5)
+    tasks[0].cancel()
+    await tasks[1]
+    assert now() == pytest.approx(PACED, abs=1e-3)
+    await tasks[2]
+    assert now() == pytest.approx(2 * PACED, abs=1e-3)
+    statistics = limiter.statistics()
+    assert (statistics.granted, statistics.cancelled, statistics.queued) == (3, 1, 0)
+
+
+@pytest.mark.looptime(start=0)
+async def test_cancelled_in_the_moment_of_admission_it_is_refunded() -> None:
+    limiter = RateLimiter(concurrency=1, requests_per_day=10, clock=now)
+    limiter.acquire(Cost(requests=0, slots=1))
+    task = asyncio.create_task(limiter.aacquire(Cost(slots=1)))
+    await asyncio.sleep(0.1)
+    limiter.release()
+    assert limiter.statistics().granted == 2
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    statistics = limiter.statistics()
+    assert (statistics.in_flight, statistics.rates["requests_per_day"].available) == (0, 10)
+
+
+@pytest.mark.looptime(start=0)
+async def test_a_wait_known_to_be_too_long_fails_at_once_and_takes_nothing() -> None:
+    limiter = RateLimiter(requests_per_minute=60, burst=1, clock=now)
+    limiter.acquire()
+    with pytest.raises(LimiterTimeoutError, match=r"in 1.02 s, and there are 0.5 s; 0 are queued\nhelp: "):
+        await limiter.aacquire(timeout=0.5)
+    assert now() == 0.0
+    await limiter.aacquire(timeout=1.1)
+    assert now() == pytest.approx(PACED, abs=1e-3)
+
+
+@pytest.mark.looptime(start=0)
+async def test_a_wait_that_nobody_could_foresee_ends_on_time() -> None:
+    limiter = RateLimiter(concurrency=1, clock=now)
+    async with limiter.hold():
+        with pytest.raises(LimiterTimeoutError, match="within 3 s"):
+            async with limiter.hold(timeout=3):
+                pytest.fail("two held one slot")
+        assert now() == pytest.approx(3.0)
+    assert limiter.statistics().queued == limiter.statistics().in_flight == 0
+
+
+@pytest.mark.looptime(start=0)
+async def test_slots_are_held_until_the_block_ends_and_settling_corrects_the_charge() -> None:
+    limiter = RateLimiter(concurrency=2, tokens_per_day=86_400, clock=now)
+    running = peak = 0
+
+    async def call() -> None:
+        nonlocal running, peak
+        async with limiter.hold(Cost(tokens=100)) as ticket:
+            running += 1
+            peak = max(peak, running)
+            await asyncio.sleep(1)
+            ticket.settle(Cost(tokens=40))
+            ticket.settle(Cost(tokens=0))
+            running -= 1
+
+    await asyncio.gather(*(call() for _ in range(6)))
+    assert (peak, now()) == (2, pytest.approx(3.0))
+    assert limiter.statistics().rates["tokens_per_day"].available == pytest.approx(86_400 - 6 * 40, abs=5)
+
+
+@pytest.mark.looptime(start=0)
+async def test_a_pause_holds_everybody_and_wakes_nobody_early() -> None:
+    limiter = RateLimiter(requests_per_minute=60, clock=now)
+    limiter.pause(7)
+    limiter.pause(3)
+    assert limiter.statistics().paused_for == pytest.approx(7)
+    assert await start_times(limiter, 3) == pytest.approx([7.0, 7 + PACED, 7 + 2 * PACED], abs=1e-3)
+
+
+@pytest.mark.looptime(start=0)
+async def test_a_higher_rate_is_felt_by_those_who_wait() -> None:
+    limiter = RateLimiter(requests_per_minute=6, burst=1, clock=now)
+    limiter.acquire()
+    waiter = asyncio.create_task(limiter.aacquire())
+    await asyncio.sleep(1)
+    limiter.set_rate(requests_per_minute=60)
+    await waiter
+    assert now() == pytest.approx(1 + (10 / 0.98 - 1) / 10, abs=0.01)
+
+
+@pytest.mark.looptime(start=0)
+async def test_closing_the_key_refuses_those_who_wait_and_those_who_come() -> None:
+    limiter = RateLimiter(requests_per_minute=60, burst=1, name="closing", clock=now)
+    limiter.acquire()
+    waiter = asyncio.create_task(limiter.aacquire())
+    await asyncio.sleep(0.1)
+    limiter.close("the provider answered 'insufficient_quota'")
+    with pytest.raises(QuotaExhaustedError, match=r"'closing' is closed: .*insufficient_quota"):
+        await waiter
+    with pytest.raises(QuotaExhaustedError):
+        limiter.try_acquire()
+    assert limiter.statistics().closed is not None
+    limiter.reopen()
+    await limiter.aacquire()
+
+
+@pytest.mark.looptime(start=0)
+async def test_a_ticket_cancelled_elsewhere_ends_the_wait() -> None:
+    limiter = RateLimiter(requests_per_minute=1, burst=1, clock=now)
+    limiter.acquire()
+    ticket = limiter.reserve()
+    asyncio.get_running_loop().call_later(0.2, ticket.cancel)
+    assert await ticket.wait_async() is False
+    assert now() == pytest.approx(0.2)
+
+
+@pytest.mark.looptime(start=0)
+async def test_a_new_arrival_due_sooner_is_not_held_up_by_a_later_timer() -> None:
+    """The head's timer was set for another lane's large request; a lane with precedence gets its own."""
+    limiter = RateLimiter(tokens_per_minute=60, burst=1, clock=now)
+    limiter.acquire(Cost(tokens=1))
+    large = limiter.reserve(Cost(tokens=30), lane="large")
+    larger = limiter.reserve(Cost(tokens=50), lane="large")
+    waits = [asyncio.create_task(ticket.wait_async()) for ticket in (large, larger)]
+    await waits[0]
+    small = limiter.reserve(Cost(tokens=1), lane="small")
+    await small.wait_async()
+    assert not larger.granted
+    waits[1].cancel()
+
+
+def test_a_blocked_thread_is_woken_at_its_time() -> None:
+    limiter = RateLimiter(requests_per_minute=600, burst=0.1)
+    begin = time.monotonic()
+    for _ in range(4):
+        limiter.acquire()
+    assert time.monotonic() - begin == pytest.approx(3 * 0.1 / 0.98, abs=0.03)
+
+
+def test_forty_calls_at_600_a_minute_go_at_once() -> None:
+    limiter = RateLimiter(requests_per_minute=600)
+    assert all(limiter.acquire(blocking=False) for _ in range(40))
+
+
+def test_non_blocking_calls_say_no_instead_of_waiting() -> None:
+    limiter = RateLimiter(requests_per_minute=60, burst=1, clock=Clock())
+    assert limiter.acquire(blocking=False)
+    assert not limiter.acquire(blocking=False)
+    assert not limiter.try_acquire(Cost(requests=1))
+
+
+async def test_non_blocking_calls_say_no_in_tasks_too() -> None:
+    limiter = RateLimiter(requests_per_minute=60, burst=1, clock=Clock())
+    assert await limiter.aacquire(blocking=False)
+    assert not await limiter.aacquire(blocking=False)
+
+
+def test_a_thread_that_gives_up_leaves_the_queue() -> None:
+    limiter = RateLimiter(concurrency=1)
+    with limiter.hold():
+        with pytest.raises(LimiterTimeoutError, match=r"within 0\.05 s"):
+            limiter.acquire(Cost(slots=1), timeout=0.05)
+        assert limiter.statistics().queued == 0
+
+
+def test_a_ticket_cancelled_by_another_thread_ends_a_thread_s_wait() -> None:
+    limiter = RateLimiter(requests_per_minute=1, burst=1)
+    limiter.acquire()
+    ticket = limiter.reserve()
+    threading.Timer(0.05, ticket.cancel).start()
+    begin = time.monotonic()
+    assert ticket.wait() is False
+    assert time.monotonic() - begin < 1
+
+
+def test_a_slot_released_by_a_thread_wakes_a_task_and_the_other_way_round() -> None:
+    limiter = RateLimiter(concurrency=1)
+    order: list[str] = []
+    entered = threading.Event()
+
+    def in_thread() -> None:
+        with limiter.hold():
+            entered.set()
+            time.sleep(0.05)
+            order.append("thread")
+        with limiter.hold():
+            order.append("thread again")
+
+    async def in_task() -> None:
+        async with limiter.hold():
+            await asyncio.sleep(0.05)
+            order.append("task")
+
+    thread = threading.Thread(target=in_thread)
+    thread.start()
+    entered.wait()
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(in_task())
+    thread.join()
+    assert order == ["thread", "task", "thread again"]
+
+
+def test_waiters_of_a_closed_loop_do_not_hold_up_the_rest() -> None:
+    limiter = RateLimiter(requests_per_minute=600, burst=0.1)
+    limiter.acquire()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(limiter.aacquire())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
+    task._log_destroy_pending = False  # its loop just ends
+    loop.close()
+    begin = time.monotonic()
+    limiter.acquire()
+    assert time.monotonic() - begin < 0.5
+    assert limiter.statistics().queued == 0
+
+
+def test_a_stalled_loop_with_the_timer_does_not_hold_up_threads() -> None:
+    limiter = RateLimiter(requests_per_minute=1_200, burst=0.05)
+    limiter.acquire()
+    waiting, done = threading.Event(), threading.Event()
+
+    async def stall() -> None:
+        task = asyncio.create_task(limiter.aacquire())
+        await asyncio.sleep(0)
+        waiting.set()
+        done.wait(2)  # blocks the loop that has the timer
+        await task
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(stall())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    waiting.wait()
+    begin = time.monotonic()
+    limiter.acquire()
+    took = time.monotonic() - begin
+    done.set()
+    thread.join()
+    assert took < 1
+
+
+def test_settling_cancelling_and_releasing_twice_changes_nothing() -> None:
+    limiter = RateLimiter(tokens_per_minute=6_000, concurrency=3, clock=Clock())
+    ticket = limiter.reserve(Cost(tokens=100, slots=1))
+    ticket.release()
+    ticket.release()
+    ticket.cancel()
+    ticket.cancel()
+    ticket.settle(Cost(tokens=900))
+    statistics = limiter.statistics()
+    assert statistics.in_flight == 0
+    assert statistics.rates["tokens_per_minute"].available == 1_000
+
+
+def test_a_settled_ticket_is_not_refunded() -> None:
+    limiter = RateLimiter(tokens_per_minute=6_000, concurrency=3, clock=Clock())
+    ticket = limiter.reserve(Cost(tokens=100, slots=1))
+    ticket.settle(Cost(tokens=150))
+    ticket.cancel()
+    statistics = limiter.statistics()
+    assert (statistics.in_flight, statistics.rates["tokens_per_minute"].available) == (0, pytest.approx(850))
+
+
+def test_a_slot_is_given_back_only_once() -> None:
+    limiter = RateLimiter(concurrency=2)
+    limiter.acquire(Cost(slots=1))
+    limiter.release()
+    with pytest.raises(LimiterError, match="given 1 slots back, and 0 are in use"):
+        limiter.release()
+
+
+def test_a_plain_acquire_takes_no_slot() -> None:
+    """`ChatX(rate_limiter=...)` acquires and never releases."""
+    limiter = RateLimiter(concurrency=1)
+    assert all(limiter.acquire(blocking=False) for _ in range(5))
+
+
+def test_a_request_above_the_limit_fails_at_once() -> None:
+    with pytest.raises(RequestTooLargeError, match=r"needs 70000 of tokens_per_minute.*is 60000\nhelp: "):
+        RateLimiter(tokens_per_minute=60_000).acquire(Cost(tokens=70_000), blocking=False)
+
+
+def test_statistics_show_what_is_going_on() -> None:
+    clock = Clock()
+    limiter = RateLimiter(requests_per_minute=60, burst=2, concurrency=4, name="shown", clock=clock)
+    limiter.reserve(Cost(slots=1))
+    limiter.acquire()
+    waiting = limiter.reserve()
+    shown = limiter.statistics()
+    assert shown == LimiterStatistics(
+        name="shown",
+        submitted=3,
+        granted=2,
+        cancelled=0,
+        queued=1,
+        in_flight=1,
+        waited_seconds=0.0,
+        paused_for=0.0,
+        rates=shown.rates,
+    )
+    assert shown.rates["requests_per_minute"].available == pytest.approx(0)
+    clock.time += 2
+    limiter.release(0)
+    assert limiter.statistics().waited_seconds == pytest.approx(2)
+    assert waiting.bound_by == "requests_per_minute"
+
+
+@pytest.mark.parametrize(
+    ("declaration", "message"),
+    [
+        ({}, "without any limit"),
+        ({"requests_per_minute": 0}, "requests_per_minute=0 is no limit"),
+        ({"tokens_per_minute": -5}, "tokens_per_minute=-5 is no limit"),
+        ({"tokens_per_day": float("nan")}, "tokens_per_day=nan is no limit"),
+        ({"requests_per_day": float("inf")}, "requests_per_day=inf is no limit"),
+        ({"requests_per_minute": "500"}, "requests_per_minute='500' is no limit"),
+        ({"requests_per_minute": True}, "requests_per_minute=True is no limit"),
+        ({"concurrency": 0}, "concurrency=0 is no number of calls"),
+        ({"concurrency": 1.5}, "concurrency=1.5 is no number of calls"),
+        ({"requests_per_minute": 1, "burst": 0}, "burst=0 is no limit"),
+        ({"requests_per_minute": 1, "burst": 61}, "burst=61 is more than"),
+        ({"requests_per_minute": 1, "models": ()}, "matches no model"),
+        ({"requests_per_minute": 1, "models": ""}, "matches no model"),
+        ({"requests_per_minute": 1, "name": ""}, "name='' is no name"),
+    ],
+)
+def test_a_wrong_declaration_is_refused_and_explained(declaration: dict[str, object], message: str) -> None:
+    with pytest.raises(DeclarationError, match=message) as refused:
+        RateLimiter(**declaration)
+    assert refused.value.help
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokens_per_minute": 5}, "tokens_per_minute"),
+        ({"burst": 5}, "burst"),
+        ({"concurrency": 5}, "concurrency"),
+        ({"requests_per_minute": 0}, "requests_per_minute=0"),
+    ],
+)
+def test_only_declared_limits_can_be_changed(change: dict[str, float], message: str) -> None:
+    with pytest.raises(DeclarationError, match=message):
+        RateLimiter(requests_per_minute=60, burst=2).set_rate(**change)
+
+
+@pytest.mark.parametrize("amount", [-1, float("nan"), float("inf")])
+@pytest.mark.parametrize("field", ["requests", "input_tokens", "output_tokens", "tokens", "slots"])
+def test_a_cost_is_a_finite_amount(field: str, amount: float) -> None:
+    with pytest.raises(DeclarationError, match=field):
+        Cost(**{field: amount})
+
+
+@pytest.mark.parametrize("weight", [0, -1, float("nan")])
+def test_a_weight_is_positive(weight: float) -> None:
+    with pytest.raises(DeclarationError, match="weight"):
+        RateLimiter(requests_per_minute=1).reserve(weight=weight)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_a_pause_is_finite(seconds: float) -> None:
+    with pytest.raises(DeclarationError, match="pause"):
+        RateLimiter(requests_per_minute=1).pause(seconds)
+
+
+@pytest.mark.parametrize(
+    ("models", "provider", "model", "governed"),
+    [
+        (None, "openai", "gpt-4o", True),
+        ("openai:gpt-4o*", "openai", "gpt-4o-mini", True),
+        ("openai:gpt-4o*", "azure", "gpt-4o-mini", False),
+        ("openai:*", "openai", "", True),
+        ("gpt-4o*", "anything", "gpt-4o-mini", True),
+        (["o3*", "anthropic:*"], "anthropic", "claude-sonnet-5", True),
+        (["o3*", "anthropic:*"], "openai", "gpt-4o", False),
+        ("llama3:8b", "ollama", "llama3:8b", True),
+        ("openai*", "openai", "gpt-4o", False),
+    ],
+)
+def test_models_are_matched_by_provider_and_name(
+    models: str | list[str] | None, provider: str, model: str, governed: bool
+) -> None:
+    assert RateLimiter(requests_per_minute=1, models=models).governs(provider, model) is governed

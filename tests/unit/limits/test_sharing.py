@@ -1,0 +1,106 @@
+"""Limiters of one name share one quota: in a process, after copying, after pickling, and across a fork."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import os
+import pickle
+import threading
+import uuid
+
+import pytest
+
+from langchain_parallel_plus.errors import DeclarationError
+from langchain_parallel_plus.limits import Cost, RateLimiter
+
+
+def triple(call: object) -> Cost:
+    return Cost(tokens=3)
+
+
+def a_name() -> str:
+    return f"key {uuid.uuid4()}"
+
+
+def test_limiters_of_one_name_share_the_quota() -> None:
+    name = a_name()
+    first, second = (RateLimiter(requests_per_minute=60, burst=1, name=name) for _ in range(2))
+    assert first.try_acquire()
+    assert not second.try_acquire()
+    assert first.identity is second.identity
+
+
+def test_limiters_without_a_name_do_not() -> None:
+    first, second = (RateLimiter(requests_per_minute=60, burst=1) for _ in range(2))
+    assert first.try_acquire()
+    assert second.try_acquire()
+
+
+def test_a_name_declared_with_other_limits_is_refused_with_the_numbers() -> None:
+    name = a_name()
+    kept = RateLimiter(requests_per_minute=60, name=name)
+    with pytest.raises(DeclarationError, match=r"requests_per_minute 60, then 90; tokens_per_minute None, then 5000"):
+        RateLimiter(requests_per_minute=90, tokens_per_minute=5_000, name=name)
+    assert kept.try_acquire()
+
+
+def test_a_changed_rate_does_not_make_the_declaration_disagree() -> None:
+    name = a_name()
+    first = RateLimiter(requests_per_minute=60, name=name)
+    first.set_rate(requests_per_minute=120)
+    assert RateLimiter(requests_per_minute=60, name=name).statistics().rates["requests_per_minute"].limit == 120
+
+
+def test_a_name_is_free_again_when_its_last_limiter_is_gone() -> None:
+    name = a_name()
+    RateLimiter(requests_per_minute=60, name=name).acquire()
+    gc.collect()
+    assert RateLimiter(requests_per_minute=90, name=name).try_acquire()
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda limiter: pickle.loads(pickle.dumps(limiter))])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_duplicate_is_under_the_same_quota(duplicate: object, named: bool) -> None:
+    limiter = RateLimiter(
+        requests_per_minute=60, burst=1, name=a_name() if named else None, models="gpt*", estimate=triple
+    )
+    other = duplicate(limiter)
+    assert limiter.try_acquire()
+    assert not other.try_acquire()
+    assert other.estimate.__self__._estimate is triple
+    assert repr(other) == repr(limiter)
+
+
+def test_pickling_into_another_process_keeps_the_declaration() -> None:
+    limiter = RateLimiter(requests_per_minute=60, concurrency=3, burst=2, name=a_name())
+    data, shown = pickle.dumps(limiter), repr(limiter)
+    del limiter
+    gc.collect()
+    restored = pickle.loads(data)
+    assert repr(restored) == shown
+    assert restored.statistics().submitted == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_forked_child_keeps_the_quota_and_forgets_the_parent_s_waiters() -> None:
+    limiter = RateLimiter(requests_per_minute=60, burst=2, concurrency=2)
+    held = limiter.reserve(Cost(requests=2, slots=2))
+    waiter = threading.Thread(target=lambda: limiter.reserve(Cost(slots=1)).wait(5), daemon=True)
+    waiter.start()
+    while not limiter.statistics().queued:
+        threading.Event().wait(0.005)
+    child = os.fork()
+    if child == 0:
+        statistics = limiter.statistics()
+        fresh = (statistics.queued, statistics.in_flight) == (0, 0) and statistics.rates[
+            "requests_per_minute"
+        ].available < 1
+        held.release()
+        limiter.acquire()  # waits for the schedule, with nobody of the parent's in the way
+        os._exit(0 if fresh and limiter.statistics().in_flight == 0 else 1)
+    _, status = os.waitpid(child, 0)
+    held.release()
+    waiter.join()
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import copy
+import pickle
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from langchain_parallel_plus import (
+    BranchPolicy,
+    DeclarationError,
+    JoinPolicy,
+    RateLimiter,
+    RetryPolicy,
+    RunnableParallelPlus,
+    RunnableWithPolicy,
+    TimeoutPolicy,
+    UnknownBranchError,
+)
+
+
+@pytest.mark.parametrize(
+    ("declare", "says"),
+    [
+        (lambda: RetryPolicy(max_attempts=0), "max_attempts must be a whole number of at least 1, got 0"),
+        (lambda: RetryPolicy(max_attempts=True), "got True"),
+        (lambda: RetryPolicy(initial_interval=-1), "initial_interval must be 0 or more seconds, got -1"),
+        (lambda: RetryPolicy(max_interval="1"), "max_interval must be 0 or more seconds, got '1'"),  # type: ignore[arg-type]
+        (lambda: RetryPolicy(backoff_factor=0.5), "backoff_factor must be at least 1, got 0.5"),
+        (lambda: RetryPolicy(retry_on="ValueError"), "retry_on takes exception types or a function"),  # type: ignore[arg-type]
+        (lambda: RetryPolicy(retry_on=(KeyboardInterrupt,)), "retry_on takes exception types"),  # type: ignore[arg-type]
+        (lambda: TimeoutPolicy(run_timeout=0), "run_timeout must be more than 0 seconds, got 0"),
+        (lambda: TimeoutPolicy(attempt_timeout=float("nan")), "attempt_timeout must be more than 0"),
+        (lambda: BranchPolicy(on_failure="ignore"), "'raise', 'keep' or 'drop', got 'ignore'"),  # type: ignore[arg-type]
+        (lambda: BranchPolicy(required=True, on_failure="drop"), "contradicts itself"),
+        (lambda: BranchPolicy(retry=3), "retry takes a RetryPolicy, got 3"),  # type: ignore[arg-type]
+        (lambda: BranchPolicy(weight=0), "weight must be more than 0"),
+        (lambda: BranchPolicy(fallbacks=lambda x: x), "must be a list of runnables, got function"),  # type: ignore[arg-type]
+        (lambda: JoinPolicy(wait_for=0), "wait_for must be a whole number of at least 1"),
+        (lambda: JoinPolicy(wait_for=1, min_success=2), "asks for more than it waits for"),
+        (lambda: JoinPolicy(deadline=-1), "deadline must be more than 0 seconds"),
+        (lambda: JoinPolicy(accept=3), "accept takes a function"),  # type: ignore[arg-type]
+        (lambda: RunnableParallelPlus(a=len).with_join(JoinPolicy(min_success=2)), "the fan-out has 1 branches"),
+        (lambda: RunnableParallelPlus(a=len, join=3), "join takes a JoinPolicy, got 3"),  # type: ignore[arg-type]
+        (lambda: RunnableParallelPlus(a=len, limits=[3]), "limits takes RateLimiters, got 3"),  # type: ignore[list-item]
+        (lambda: RunnableParallelPlus(a=len, policies=3), "policies takes a BranchPolicy"),  # type: ignore[arg-type]
+        (lambda: RunnableParallelPlus(a=len, name=3), "name must be a string"),  # type: ignore[arg-type]
+        (lambda: RunnableParallelPlus(a=len).with_policy(RetryPolicy()), "must be a BranchPolicy"),  # type: ignore[arg-type]
+        (lambda: RunnableWithPolicy(len, RetryPolicy()), "must be a BranchPolicy"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_declaration_that_makes_no_sense_is_refused_with_the_way_out(declare: Any, says: str) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        declare()
+    assert says in str(caught.value)
+    assert "\nhelp: " in str(caught.value)
+
+
+def test_an_unknown_branch_is_told_what_it_may_have_meant() -> None:
+    fan_out = RunnableParallelPlus(summary=len, questions=len)
+    with pytest.raises(UnknownBranchError, match="did you mean 'summary'"):
+        fan_out.with_policy(sumary=BranchPolicy())
+    with pytest.raises(UnknownBranchError, match="'questions'"):
+        fan_out.with_policy(zzz=BranchPolicy())
+
+
+def test_a_branchs_policy_is_laid_over_the_default_field_by_field() -> None:
+    retry, timeout = RetryPolicy(max_attempts=5), TimeoutPolicy(run_timeout=3)
+    fan_out = (
+        RunnableParallelPlus(a=len, b=len)
+        .with_policy(BranchPolicy(retry=retry, on_failure="keep"), b=BranchPolicy(timeout=timeout))
+        .with_policy(b=BranchPolicy(on_failure="drop"))
+    )
+    assert fan_out.policies.for_branch("a") == BranchPolicy(retry=retry, on_failure="keep")
+    assert fan_out.policies.for_branch("b") == BranchPolicy(retry=retry, timeout=timeout, on_failure="drop")
+
+
+def test_with_methods_return_copies() -> None:
+    plain = RunnableParallelPlus(a=len)
+    limiter = RateLimiter(requests_per_minute=60)
+    changed = plain.with_policy(BranchPolicy(on_failure="keep")).with_limits(limiter, limiter).with_join(JoinPolicy())
+    assert plain == RunnableParallelPlus(plain.steps__)
+    assert changed.limits == (limiter,)
+    assert changed.join == JoinPolicy()
+    assert type(changed) is RunnableParallelPlus
+
+
+def test_the_constructor_takes_the_same_options() -> None:
+    policy, join, limiter = BranchPolicy(on_failure="keep"), JoinPolicy(deadline=3), RateLimiter(requests_per_minute=9)
+    by_method = RunnableParallelPlus(a=len).with_policy(a=policy).with_join(join).with_limits(limiter)
+    by_argument = RunnableParallelPlus({"a": len}, name="n", policies={"a": policy}, join=join, limits=limiter)
+    assert by_argument.policies == by_method.policies
+    assert (by_argument.join, by_argument.limits, by_argument.name) == (join, (limiter,), "n")
+
+
+def test_an_options_name_can_be_a_branch() -> None:
+    fan_out = RunnableParallelPlus(name=len, policies=len, join={"deep": len}, limits=len)
+    assert fan_out.invoke("abc") == {"name": 3, "policies": 3, "join": {"deep": 3}, "limits": 3}
+
+
+def test_seconds_may_be_timedeltas() -> None:
+    assert TimeoutPolicy(run_timeout=timedelta(minutes=1)).run_timeout == 60.0  # type: ignore[arg-type]
+    assert JoinPolicy(deadline=timedelta(seconds=1.5)).deadline == 1.5  # type: ignore[arg-type]
+
+
+def test_a_policys_repr_is_the_code_that_makes_it() -> None:
+    policy = BranchPolicy(retry=RetryPolicy(max_attempts=4), on_failure="keep")
+    assert repr(policy) == "BranchPolicy(retry=RetryPolicy(max_attempts=4), on_failure='keep')"
+    assert eval(repr(policy)) == policy
+
+
+def shout(text: str) -> str:
+    return text.upper()
+
+
+def test_a_fan_out_with_all_its_options_can_be_pickled_and_copied() -> None:
+    fan_out = RunnableParallelPlus(
+        {"a": RunnableParallelPlus(b=len)},
+        policies=BranchPolicy(retry=RetryPolicy(), fallbacks=[shout], timeout=TimeoutPolicy(run_timeout=1)),
+        join=JoinPolicy(min_success=1),
+        limits=RateLimiter(requests_per_minute=60, name="pickled"),
+    )
+    assert fan_out.invoke("abc") == {"a": {"b": 3}}
+    for other in (pickle.loads(pickle.dumps(fan_out)), copy.deepcopy(fan_out), copy.copy(fan_out)):
+        assert other.invoke("abc") == {"a": {"b": 3}}
+        assert other.policies.default.retry == RetryPolicy()
