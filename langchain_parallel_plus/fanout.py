@@ -6,19 +6,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel
-from langchain_core.runnables.config import (
-    ensure_config,
-    get_async_callback_manager_for_config,
-    get_callback_manager_for_config,
-)
 from langchain_core.runnables.utils import AddableDict, Input
 from pydantic import Field, PrivateAttr, SkipValidation
 
 from langchain_parallel_plus._engine import tasks, threads
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
-from langchain_parallel_plus._engine.capacity import checked_max_concurrency
 from langchain_parallel_plus._engine.fan_out import Branch, FanOut
 from langchain_parallel_plus._engine.offload import offloaded
+from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits import RateLimiter
 from langchain_parallel_plus.policy import BranchPolicies, BranchPolicy, JoinPolicy, checked_policy
@@ -156,17 +151,10 @@ class RunnableParallelPlus(SharedCapBatch, RunnableParallel[Input]):
             FanOutError: Fewer branches succeeded than the `JoinPolicy` asks for.
             Exception: A branch's own, where its policy does not say to go on without it.
         """
-        config = ensure_config(config)
-        fan_out = self._fan_out(config)
-        run_manager = get_callback_manager_for_config(config).on_chain_start(
-            None, input, name=fan_out.name, run_id=config.pop("run_id", None)
+        fan_out = self._fan_out()
+        output: dict[str, Any] = traced(
+            fan_out.name, input, config, lambda config, manager: threads.invoke(fan_out, input, config, manager)
         )
-        try:
-            output = threads.invoke(fan_out, input, config, run_manager)
-        except BaseException as error:
-            run_manager.on_chain_error(error)
-            raise
-        run_manager.on_chain_end(output)
         return output
 
     async def ainvoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
@@ -176,34 +164,26 @@ class RunnableParallelPlus(SharedCapBatch, RunnableParallel[Input]):
             FanOutError: Fewer branches succeeded than the `JoinPolicy` asks for.
             Exception: A branch's own, where its policy does not say to go on without it.
         """
-        config = ensure_config(config)
-        fan_out = self._fan_out(config)
-        run_manager = await get_async_callback_manager_for_config(config).on_chain_start(
-            None, input, name=fan_out.name, run_id=config.pop("run_id", None)
+        fan_out = self._fan_out()
+        output: dict[str, Any] = await atraced(
+            fan_out.name, input, config, lambda config, manager: tasks.ainvoke(fan_out, input, config, manager)
         )
-        try:
-            output = await tasks.ainvoke(fan_out, input, config, run_manager)
-        except BaseException as error:
-            await run_manager.on_chain_error(error)
-            raise
-        await run_manager.on_chain_end(output)
         return output
 
     def _transform(
         self, inputs: Iterator[Input], run_manager: CallbackManagerForChainRun, config: RunnableConfig
     ) -> Iterator[AddableDict]:
-        yield from threads.transform(self._fan_out(config), inputs, config, run_manager)
+        yield from threads.transform(self._fan_out(), inputs, config, run_manager)
 
     async def _atransform(
         self, inputs: AsyncIterator[Input], run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig
     ) -> AsyncIterator[AddableDict]:
-        async for chunk in tasks.atransform(self._fan_out(config), inputs, config, run_manager):
+        async for chunk in tasks.atransform(self._fan_out(), inputs, config, run_manager):
             yield chunk
 
-    def _fan_out(self, config: RunnableConfig) -> FanOut:
-        checked_max_concurrency(config.get("max_concurrency"))
+    def _fan_out(self) -> FanOut:
         return FanOut(
-            name=config.get("run_name") or self.get_name(),
+            name=self.get_name(),
             branches=tuple(self._branch(key, step) for key, step in dict(self.steps__).items()),
             join=self.join,
             limiters=self.limits,

@@ -12,7 +12,15 @@ from langchain_core.runnables.base import coerce_to_runnable
 
 from langchain_parallel_plus.errors import DeclarationError, UnknownBranchError
 
-__all__ = ("BranchPolicies", "BranchPolicy", "JoinPolicy", "OnFailure", "RetryPolicy", "TimeoutPolicy", "checked_policy")
+__all__ = (
+    "BranchPolicies",
+    "BranchPolicy",
+    "JoinPolicy",
+    "OnFailure",
+    "RetryPolicy",
+    "TimeoutPolicy",
+    "checked_policy",
+)
 
 OnFailure = Literal["raise", "keep", "drop"]
 RetryOn = type[Exception] | Sequence[type[Exception]] | Callable[[Exception], bool]

@@ -17,6 +17,7 @@ from langchain_parallel_plus._engine.machine import Plan
 from langchain_parallel_plus._engine.offload import offloaded
 from langchain_parallel_plus._engine.policy_run import PolicyRun, Targets, scope_of
 from langchain_parallel_plus._engine.scope import current_scope
+from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.policy import BranchPolicy, checked_policy
 
 if TYPE_CHECKING:
@@ -106,12 +107,21 @@ class RunnableWithPolicy(SharedCapBatch, RunnableSerializable[Input, Output]):
 
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
         """Run under the policy."""
-        output: Output = self._call_with_config(self._invoke, input, config, **kwargs)
+
+        def work(config: RunnableConfig, manager: CallbackManagerForChainRun) -> Any:
+            return policy_threads.invoke(self._run(manager, SYSTEM.now), input, config, manager, **kwargs)
+
+        output: Output = traced(self.get_name(), input, config, work)
         return output
 
     async def ainvoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
         """Run under the policy."""
-        output: Output = await self._acall_with_config(self._ainvoke, input, config, **kwargs)
+
+        async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun) -> Any:
+            run = self._run(manager, asyncio.get_running_loop().time, in_tasks=True)
+            return await policy_tasks.ainvoke(run, input, config, manager, **kwargs)
+
+        output: Output = await atraced(self.get_name(), input, config, work)
         return output
 
     def transform(
@@ -139,18 +149,6 @@ class RunnableWithPolicy(SharedCapBatch, RunnableSerializable[Input, Output]):
 
         async for chunk in self.atransform(inputs(), config, **kwargs):
             yield chunk
-
-    def _invoke(
-        self, input: Input, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
-    ) -> Any:
-        return policy_threads.invoke(self._run(run_manager, SYSTEM.now), input, config, run_manager, **kwargs)
-
-    async def _ainvoke(
-        self, input: Input, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
-    ) -> Any:
-        now = asyncio.get_running_loop().time
-        run = self._run(run_manager, now, in_tasks=True)
-        return await policy_tasks.ainvoke(run, input, config, run_manager, **kwargs)
 
     def _transform(
         self,

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.modes import MODES, Mode
+
+# pytest-asyncio 1.x asks for the main thread's loop before each async test, and drops unclosed whatever that creates.
+# Once the loop has been set to none, nothing is created.
+asyncio.set_event_loop(None)
 
 _FOREIGN = ("LANGSMITH_", "LANGCHAIN_", "OPENAI_")
 

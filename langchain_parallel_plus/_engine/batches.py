@@ -92,9 +92,7 @@ def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         return None, error
 
 
-async def acompleted(
-    calls: list[Callable[[], Awaitable[Any]]], config: RunnableConfig
-) -> AsyncGenerator[Item, None]:
+async def acompleted(calls: list[Callable[[], Awaitable[Any]]], config: RunnableConfig) -> AsyncGenerator[Item, None]:
     """Run the calls as tasks and yield what each ends as, in the order in which they end."""
     outer = current_scope.get()
     loop = asyncio.get_running_loop()

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from langchain_core.runnables.config import RunnableConfig, ensure_config, set_config_context
+from langchain_core.runnables.config import RunnableConfig, ensure_config
 
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.capacity import Capacity, Permit, checked_max_concurrency
+from langchain_parallel_plus._engine.context import EnteredContext
 from langchain_parallel_plus._engine.scope import Scope, current_scope
 from langchain_parallel_plus.limits.gate import BranchGate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
-    from contextvars import Context
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 
@@ -38,19 +37,26 @@ def capacity_for(config: RunnableConfig, outer: Scope | None) -> Capacity | None
     return Capacity(limit, above)
 
 
+def _for_children(config: RunnableConfig) -> RunnableConfig:
+    """Return the config without what is meant for the fan-out's own run."""
+    config = ensure_config(config)
+    config.pop("run_name", None)
+    config.pop("run_id", None)
+    return config
+
+
 class RunningBranch:
     """One branch of one call, ready to run in a context of its own."""
 
-    __slots__ = ("_context_manager", "_gate", "branch", "config", "context", "index", "scope")
+    __slots__ = ("_entered", "_gate", "branch", "config", "context", "index", "scope")
 
     def __init__(self, index: int, branch: Branch, config: RunnableConfig, scope: Scope) -> None:
         self.index = index
         self.branch = branch
         self.config = config
         self.scope = scope
-        self._context_manager: AbstractContextManager[Context] = set_config_context(config)
-        self.context: Context = self._context_manager.__enter__()
-        self.context.run(current_scope.set, scope)
+        self._entered = EnteredContext(config, scope)
+        self.context = self._entered.context
         self._gate = BranchGate(scope) if scope.limiters else None
         if self._gate is not None:
             self._gate.enter(self.context)
@@ -61,7 +67,7 @@ class RunningBranch:
             self.scope.permit.release()
         if self._gate is not None:
             self._gate.sweep()
-        self._context_manager.__exit__(None, None, None)
+        self._entered.leave()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +90,7 @@ class Surroundings:
         left = [seconds for seconds in ends if seconds is not None]
         around = cls(
             run=run,
-            config=ensure_config(config),
+            config=_for_children(config),
             manager=manager,
             outer=outer,
             token=CancelToken(outer.token if outer is not None else None),
@@ -116,8 +122,9 @@ class Surroundings:
     def set_up(self, index: int) -> RunningBranch:
         """Return branch `index` with its child run's config, as upstream gives it (`map:key:<key>`)."""
         branch = self.run.fan_out.branches[index]
-        config = ensure_config(self.config)
+        config = self.config.copy()
+        config["tags"] = config["tags"].copy()
+        config["metadata"] = config["metadata"].copy()
+        config["configurable"] = config["configurable"].copy()
         config["callbacks"] = self.manager.get_child(f"map:key:{branch.key}")
-        config.pop("run_name", None)
-        config.pop("run_id", None)
         return RunningBranch(index, branch, config, self.run.scopes[index])

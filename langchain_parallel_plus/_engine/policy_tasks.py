@@ -6,12 +6,10 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.runnables.config import set_config_context
-
+from langchain_parallel_plus._engine.context import EnteredContext
 from langchain_parallel_plus._engine.machine import Action, Call, Raise, Return, Sleep
 from langchain_parallel_plus._engine.pump import CHUNK, ERROR, EXHAUSTED
 from langchain_parallel_plus._engine.replay import AsyncReplay
-from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus._engine.task_pump import Inbox, TaskPump
 from langchain_parallel_plus._engine.tasks import cancel_and_wait
 
@@ -48,10 +46,13 @@ async def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfi
     target = run.targets[call.target]
     try:
         await _may_run(run)
-        with set_config_context(child) as context:
-            context.run(current_scope.set, run.scope_for(call))
-            work = context.run(target.ainvoke, value, child, **kwargs)
-            output = await _in_time(run, call, asyncio.get_running_loop().create_task(work, context=context))
+        entered = EnteredContext(child, run.scope_for(call))
+        try:
+            work = entered.context.run(target.ainvoke, value, child, **kwargs)
+            task = asyncio.get_running_loop().create_task(work, context=entered.context)
+            output = await _in_time(run, call, task)
+        finally:
+            entered.leave()
     except Exception as error:  # the machine decides what becomes of it
         return run.failed(call, error)
     return run.returned(call, output)
@@ -59,12 +60,24 @@ async def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfi
 
 async def _in_time(run: PolicyRun, call: Call, task: asyncio.Task[Any]) -> Any:
     """Return what the task returns; cancel it, and wait for its end, when time is up or this wait is cancelled."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def end(_: object = None) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    task.add_done_callback(end)
+    timer = None if call.timeout is None else loop.call_later(call.timeout, end)
     try:
-        await asyncio.wait([task], timeout=call.timeout)
+        await ended
         if not task.done():
             raise run.timed_out(call)
     finally:
-        await cancel_and_wait([task])
+        if timer is not None:
+            timer.cancel()
+        if not task.done():
+            await cancel_and_wait([task])
     return task.result()
 
 
@@ -144,9 +157,7 @@ class _Source:
         self._inbox = Inbox(loop)
         self._pump = TaskPump(0, open_stream, self._inbox)
         self._until = None if call.timeout is None else loop.time() + call.timeout
-        self._leave = set_config_context(config)
-        self._context = self._leave.__enter__()
-        self._context.run(current_scope.set, run.scope_for(call))
+        self._entered = EnteredContext(config, run.scope_for(call))
 
     async def next(self) -> Any:
         """Return the next chunk, or `EXHAUSTED`.
@@ -155,7 +166,7 @@ class _Source:
             BranchTimeoutError: The call has taken longer than it may; it is cancelled.
         """
         if self._pump.task is None:
-            self._pump.start(self._context, self._end)
+            self._pump.start(self._entered.context, self._entered.leave)
         else:
             self._pump.ack()
         try:
@@ -170,6 +181,3 @@ class _Source:
         """Want no more chunks: cancel what produces them, and wait until it has cleaned up."""
         if self._pump.task is not None:
             await cancel_and_wait([self._pump.task])
-
-    def _end(self) -> None:
-        self._leave.__exit__(None, None, None)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from contextlib import closing
-from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.runnables.config import set_config_context
-
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.clock import SYSTEM, Clock
+from langchain_parallel_plus._engine.context import EnteredContext
 from langchain_parallel_plus._engine.machine import Action, Call, Raise, Return, Sleep
 from langchain_parallel_plus._engine.pump import CHUNK, ERROR, EXHAUSTED, Item, ThreadPump
 from langchain_parallel_plus._engine.replay import Replay
-from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus._engine.workers import WORKERS
 
 if TYPE_CHECKING:
@@ -59,26 +56,27 @@ def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfig, kwa
 def _call(run: PolicyRun, call: Call, config: RunnableConfig, work: Callable[[], Any], clock: Clock = SYSTEM) -> Any:
     """Do the work in a context of its own; in another thread if this one must be able to leave it."""
     if call.timeout is None:
-        with set_config_context(config) as context:
-            context.run(current_scope.set, run.scope_for(call))
-            return context.run(work)
+        entered = EnteredContext(config, run.scope_for(call))
+        try:
+            return entered.context.run(work)
+        finally:
+            entered.leave()
     token = CancelToken(run.scope.token)
+    entered = EnteredContext(config, run.scope_for(call, token))
     inbox: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
 
     def job() -> None:
         output, error = None, None
         try:
-            with set_config_context(config) as context:
-                context.run(current_scope.set, run.scope_for(call, token))
-                output = context.run(work)
+            output = entered.context.run(work)
         except BaseException as raised:  # carried to the waiting thread
             error = raised
+        entered.leave()
         inbox.put((output, error))
 
     until = clock.now() + call.timeout
     token.subscribe(lambda: inbox.put((None, run.given_up())))
-    here = copy_context()
-    WORKERS.submit(lambda: here.run(job))
+    WORKERS.submit(job)
     output, error = _in_time(run, call, token, lambda: clock.get(inbox, until))
     if error is not None:
         raise error
@@ -178,10 +176,9 @@ class _Source:
         self._open = open_stream
         self._stream: Iterator[Any] | None = None
         self._pump: ThreadPump | None = None
-        self._leave = set_config_context(config)
-        self._context = self._leave.__enter__()
         self._token = CancelToken(run.scope.token) if call.timeout is not None else None
-        self._context.run(current_scope.set, run.scope_for(call, self._token))
+        self._entered = EnteredContext(config, run.scope_for(call, self._token))
+        self._context = self._entered.context
 
     def next(self) -> Any:
         """Return the next chunk, or `EXHAUSTED`.
@@ -213,7 +210,7 @@ class _Source:
     def _start(self, token: CancelToken) -> None:
         self._inbox: SimpleQueue[Item] = SimpleQueue()
         self._until = self._clock.now() + (self._call.timeout or 0.0)
-        self._pump = ThreadPump(0, self._context, self._open, self._inbox, self._end)
+        self._pump = ThreadPump(0, self._context, self._open, self._inbox, self._entered.leave)
         token.subscribe(lambda: self._inbox.put((0, ERROR, self._run.given_up())))
         WORKERS.submit(self._pump.run)
 
@@ -226,7 +223,4 @@ class _Source:
             return
         if self._stream is not None and hasattr(self._stream, "close"):
             self._context.run(self._stream.close)
-        self._end()
-
-    def _end(self) -> None:
-        self._leave.__exit__(None, None, None)
+        self._entered.leave()

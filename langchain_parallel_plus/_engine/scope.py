@@ -44,9 +44,12 @@ class Tally:
             self.waited += waited
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Scope:
-    """One branch at run time, as seen by what runs inside it. Never mutated: nested work derives its own."""
+    """One branch at run time, as seen by what runs inside it. Never mutated: nested work derives its own.
+
+    Not frozen, because one is made for every branch of every call, and that would cost as much as all the rest of it.
+    """
 
     path: tuple[str, ...]
     run_id: UUID

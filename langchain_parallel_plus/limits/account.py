@@ -40,6 +40,16 @@ class Account:
         """What a call of average size costs, in the planner's order."""
         _ACCOUNTS.add(self)
 
+    @property
+    def has_slots(self) -> bool:
+        """Whether calls in flight are limited."""
+        return self.quota.concurrency is not None
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """Where the account stands in the one order in which calls pass several of them."""
+        return self.has_slots, self.number
+
     def amounts(self, cost: Cost) -> tuple[float, ...]:
         """Return `cost` in the planner's order."""
         return tuple([getattr(cost, unit) for unit in self._units])

@@ -52,7 +52,7 @@ def admission(call: OpenCall, *, forced: bool = False) -> Generator[Ticket, None
         if not ticket.granted:
             msg = f"branch {scope.lane!r} was given up while its call waited for limiter {limiter.name!r}"
             raise BranchAbandonedError(msg)
-        call.call_pass.add(limiter.identity)
+        call.call_pass.add(limiter.account)
         scope.waited(limiter=limiter.name, dimension=ticket.bound_by, seconds=ticket.waited, model=call.request.model)
     call.admitted = True
 
@@ -92,8 +92,8 @@ def admit_on_loop_thread(call: OpenCall) -> None:
 def _in_order(call: OpenCall) -> list[RateLimiter]:
     request = call.request
     governing = [limiter for limiter in call.scope.limiters if limiter.governs(request.provider, request.model)]
-    once = {id(limiter.identity): limiter for limiter in governing}
-    return sorted(once.values(), key=lambda limiter: limiter.rank)
+    once = {limiter.account.rank: limiter for limiter in governing}
+    return [once[rank] for rank in sorted(once)]
 
 
 def _reserve(limiter: RateLimiter, call: OpenCall, *, forced: bool) -> Ticket:

@@ -29,9 +29,9 @@ from langchain_parallel_plus.limits.admission import admit_in_task, admit_in_thr
 from langchain_parallel_plus.limits.estimate import ModelCall, output_cap
 from langchain_parallel_plus.limits.ledger import BranchBook, Ledger, OpenCall
 from langchain_parallel_plus.limits.passes import issue_pass
-from langchain_parallel_plus.limits.refusal import read_refusal
 from langchain_parallel_plus.limits.scope import GateScope
 from langchain_parallel_plus.limits.usage import read_usage
+from langchain_parallel_plus.providers.classify import classify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,10 +138,10 @@ class BranchGate:
                 input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, model=call.request.model
             )
 
-    def fail(self, run_id: UUID, error: BaseException, response: LLMResult | None) -> None:
+    def fail(self, run_id: UUID, error: BaseException) -> None:
         """Close a run that has failed, and heed what the provider said; again, or unknown, it changes nothing."""
         if (call := _LEDGER.take(run_id)) is not None:
-            call.fail(read_refusal(error, response) if isinstance(error, Exception) else None)
+            call.fail(classify(error))
 
     def _claim(self, run_id: UUID, prompt: Sequence[BaseMessage] | str, facts: Mapping[str, Any]) -> OpenCall | None:
         if _LEDGER.find(run_id) is not None:
@@ -225,7 +225,7 @@ class _ThreadHandler(_Handler):
         self.gate.end(run_id, response)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **facts: Any) -> None:
-        self.gate.fail(run_id, error, facts.get("response"))
+        self.gate.fail(run_id, error)
 
 
 _TASK_HANDLER: ContextVar[_TaskHandler | None] = ContextVar("lcpp_gate_task_handler", default=None)

@@ -41,5 +41,5 @@ class Hold:
         self._tickets.pop().release()
 
     def _reserve(self) -> Ticket:
-        cost = self._cost or self._limiter.typical_cost
+        cost = self._cost or self._limiter.account.typical.cost()
         return self._limiter.reserve(replace(cost, slots=max(cost.slots, 1)), within=self._timeout)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from langchain_parallel_plus.limits.cost import Cost
+from langchain_parallel_plus.outcome import redact
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
     from langchain_parallel_plus.limits.estimate import ModelCall
     from langchain_parallel_plus.limits.limiter import RateLimiter
     from langchain_parallel_plus.limits.passes import CallPass
-    from langchain_parallel_plus.limits.refusal import Refusal
     from langchain_parallel_plus.limits.scope import GateScope
     from langchain_parallel_plus.limits.ticket import Ticket
     from langchain_parallel_plus.limits.usage import Usage
+    from langchain_parallel_plus.providers.classified import Classified
 
 __all__ = ("BranchBook", "CallGroup", "Ledger", "OpenCall")
 
@@ -136,20 +137,21 @@ class OpenCall:
                         output_tokens=usage.output_tokens,
                     )
                 )
-                limiter.observe(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+                limiter.account.observe(usage.input_tokens, usage.output_tokens)
         self.group.release()
 
-    def fail(self, refusal: Refusal | None) -> None:
-        """End the call with an error, and make the limiters heed a refusal. What was estimated stays spent."""
+    def fail(self, verdict: Classified) -> None:
+        """End the call with an error, and make the limiters heed what the provider said about the quota."""
         self._end()
+        action = verdict.facts.limiter
         for limiter, ticket in self.tickets:
-            if refusal is None or refusal.too_large:
-                continue
-            if refusal.exhausted is not None:
-                limiter.close(f"the provider answered {refusal.exhausted!r}")
-            else:
-                seconds = _PAUSE_WITHOUT_HINT if refusal.retry_after is None else refusal.retry_after
+            if action == "pause":
+                seconds = _PAUSE_WITHOUT_HINT if verdict.retry_after is None else verdict.retry_after
                 limiter.pause(seconds, keep=ticket.cost)
+            elif action == "close":
+                limiter.close(f"the provider answered {redact(verdict.code or verdict.kind.value, limit=80)!r}")
+            elif action == "refund":
+                ticket.cancel()
         self.group.release()
 
     def _end(self) -> None:

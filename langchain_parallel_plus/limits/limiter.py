@@ -10,6 +10,7 @@ from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits.account import join_account
+from langchain_parallel_plus.limits.cost import Cost
 from langchain_parallel_plus.limits.declaration import Quota
 from langchain_parallel_plus.limits.estimate import Estimate, ModelCall, estimate_cost
 from langchain_parallel_plus.limits.hold import Hold
@@ -20,7 +21,7 @@ from langchain_parallel_plus.limits.turnstile import Entrant
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from langchain_parallel_plus.limits.cost import Cost
+    from langchain_parallel_plus.limits.account import Account
     from langchain_parallel_plus.limits.statistics import LimiterStatistics
 
 __all__ = ("RateLimiter",)
@@ -115,19 +116,9 @@ class RateLimiter(BaseRateLimiter):
         return self._turnstile.label
 
     @property
-    def identity(self) -> object:
-        """The same object for all limiters that share one quota."""
+    def account(self) -> Account:
+        """The state that all limiters of one name share."""
         return self._account
-
-    @property
-    def has_concurrency(self) -> bool:
-        """Whether calls in flight are limited."""
-        return self._account.quota.concurrency is not None
-
-    @property
-    def rank(self) -> tuple[bool, int]:
-        """Where the limiter stands in the one order in which calls pass several of them."""
-        return self.has_concurrency, self._account.number
 
     def governs(self, provider: str, model: str) -> bool:
         """Tell whether calls of `model` at `provider` are under this limiter.
@@ -255,17 +246,16 @@ class RateLimiter(BaseRateLimiter):
         self._turnstile.reopen()
 
     def estimate(self, call: ModelCall) -> Cost:
-        """Return what `call` is to be admitted with."""
-        return (self._estimate or estimate_cost)(replace(call, typical_output=self._account.typical.output_tokens))
+        """Return what `call` is to be admitted with.
 
-    @property
-    def typical_cost(self) -> Cost:
-        """Cost of a call of average size, from the calls seen so far."""
-        return self._account.typical.cost()
-
-    def observe(self, *, input_tokens: float, output_tokens: float) -> None:
-        """Learn from what a finished call has used."""
-        self._account.observe(input_tokens, output_tokens)
+        Raises:
+            DeclarationError: The `estimate=` callable returned something else than a `Cost`.
+        """
+        cost = (self._estimate or estimate_cost)(replace(call, typical_output=self._account.typical.output_tokens))
+        if not isinstance(cost, Cost):
+            msg = f"estimate= returned {cost!r}, which is no Cost"  # type: ignore[unreachable]
+            raise DeclarationError(msg, help="return Cost(input_tokens=..., output_tokens=...)")
+        return cost
 
     def statistics(self) -> LimiterStatistics:
         """Return what the limiter is doing."""
@@ -278,8 +268,8 @@ class RateLimiter(BaseRateLimiter):
         return account.turnstile.admit(account.amounts(cost), cost.slots)
 
     def _entrant(self, cost: Cost | None, lane: str, weight: float) -> tuple[Cost, Entrant]:
-        cost = cost or self.typical_cost
-        slots = cost.slots if self.has_concurrency else 0
+        cost = cost or self._account.typical.cost()
+        slots = cost.slots if self._account.has_slots else 0
         entrant = Entrant(
             amounts=self._account.amounts(cost),
             slots=slots,

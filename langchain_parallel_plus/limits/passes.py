@@ -44,7 +44,6 @@ class CallPass:
     def close(self) -> None:
         """End the call: what it has not used lapses."""
         self.is_open = False
-        self._limiters.clear()
 
 
 _PASSES: ContextVar[tuple[CallPass, ...]] = ContextVar("lcpp_call_passes", default=())

@@ -15,12 +15,14 @@ __all__ = ("LONGEST", "parse_duration", "parse_instant", "parse_number", "parse_
 LONGEST: Final = 2_678_400.0
 """31 days, the longest quota window that a provider is known to have; a longer time is read as this."""
 
-_NUMBER: Final = re.compile(r"\d{1,32}(?:\.\d{0,32})?|\.\d{1,32}")
-_PART: Final = re.compile(r"(\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})(ns|us|µs|μs|ms|s|m|h|d)")
+_NUMBER: Final = re.compile(r"\d{1,32}(?:\.\d{0,32})?|\.\d{1,32}", re.ASCII)
+_PART: Final = re.compile(r"(\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})(ns|us|µs|μs|ms|s|m|h|d)", re.ASCII)
 _UNITS: Final = {
     "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0,
 }  # fmt: skip
-_PROSE: Final = re.compile(r"\s?(\d{1,9}(?:\.\d{1,9})?)\s?(milliseconds?|seconds?|secs?|minutes?|mins?|hours?|days?)\b")
+_PROSE: Final = re.compile(
+    r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(milliseconds?|seconds?|secs?|minutes?|mins?|hours?|days?)\b"
+)
 _WORDS: Final = {"mil": 1e-3, "sec": 1.0, "min": 60.0, "hou": 3600.0, "day": 86_400.0}
 
 

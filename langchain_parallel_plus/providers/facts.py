@@ -1,7 +1,7 @@
 """What each kind of error means for retry, fallback, circuit breaker and limiter, as one table.
 
-It is the agreement that Polly, resilience4j, gRPC and the SDKs of the model providers share, where they agree: only an
-outage counts for a breaker (a 429 is a quota, not an outage), and what the same request would meet again is not retried.
+It is what Polly, resilience4j, gRPC and the SDKs of the model providers agree on: only an outage counts for a breaker
+(a 429 is a quota, not an outage), and what the same request would meet again is not retried.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ class KindFacts:
     retry: bool
     """Whether the same request may succeed later."""
     fallback: Literal["yes", "opt_in", "never"] = "yes"
-    """Whether another model may succeed. `opt_in`: the request itself is at fault, or what it asks for, so another model
-    is likely to refuse it too; a branch that declares fallbacks has opted in."""
+    """Whether another model may succeed. `opt_in`: the request itself is at fault, or what it asks for, so another
+    model is likely to refuse it too; a branch that declares fallbacks has opted in."""
     breaker: Literal["counts", "opens", "ignores"] = "ignores"
     """`counts`: as a failure. `opens`: at once, since every call meets the same."""
-    limiter: Literal["pause", "close", "refuse", "slow_down", "refund", "refund_if_not_sent", "keep", "nothing"] = "nothing"
-    """`pause`: the key, until the provider's hint, and learn. `close`: the key. `refuse`: this request. `slow_down`: fewer
-    at once. `refund`: what was reserved for the call, which the provider did not count. `keep`: it, for it may have."""
+    limiter: Literal["pause", "close", "refuse", "slow_down", "refund", "refund_if_not_sent", "keep", "nothing"] = (
+        "nothing"
+    )
+    """`pause`: the key, until the provider's hint, and learn. `close`: the key. `refuse`: this request. `slow_down`:
+    fewer at once. `refund`: what was reserved for the call, which the provider did not count. `keep`: it may have."""
 
 
 FACTS: Final[Mapping[ErrorKind, KindFacts]] = MappingProxyType(

@@ -65,12 +65,6 @@ def _delay(detail: Any) -> float | None:
 
 
 def _quota_ids(detail: Any) -> Iterator[Any]:
-    violations = _get(detail, "violations", "violations")
-    for violation in violations[:16] if isinstance(violations, list) else _repeated(violations):
+    for violation in items_of(_get(detail, "violations", "violations")):
         yield _get(violation, "quota_id", "quotaId")
     yield entry(_get(detail, "metadata", "metadata"), "quota_limit")
-
-
-def _repeated(field: Any) -> tuple[Any, ...]:
-    """Return the items of a protobuf field, which is a sequence without being registered as one."""
-    return items_of(field)

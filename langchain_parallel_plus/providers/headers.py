@@ -51,8 +51,8 @@ def parse_rate_limit_headers(headers: object, now: float) -> Snapshot:
 
     Example:
         ```python
-        snapshot = parse_rate_limit_headers({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, now=0)
-        assert snapshot.wait == 360.0
+        headers = {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}
+        assert parse_rate_limit_headers(headers, now=0.0).wait == 360.0
         ```
     """
     found = lowered_headers(headers)
@@ -123,7 +123,9 @@ def _ietf(headers: Mapping[str, str], now: float) -> Iterator[Quota]:
     """Yield the quotas of `RateLimit` and `RateLimit-Policy`, joined by the policy's name."""
     state = {item.value: item.parameters for item in parse_items(headers.get("ratelimit", ""))}
     policies = {
-        item.value: item.parameters for item in parse_items(headers.get("ratelimit-policy", "")) if "q" in item.parameters
+        item.value: item.parameters
+        for item in parse_items(headers.get("ratelimit-policy", ""))
+        if "q" in item.parameters
     }
     if {"limit", "remaining", "reset"} & state.keys() and all("=" in parameters for parameters in state.values()):
         draft07 = {name: parameters["="] for name, parameters in state.items()}
@@ -148,6 +150,8 @@ def _generic(headers: Mapping[str, str], now: float) -> Iterator[Quota]:
         # An instant may hold a comma, so a reset is a list only beside lists.
         several = max(len(remaining), sum(not item.parameters for item in limits)) > 1
         reset = headers.get(f"{prefix}reset")
+        if not (limits or remaining or reset):
+            continue
         resets = [item.value for item in parse_items(reset or "")] if several else [reset] if reset else []
         policies = [(item.value, item.parameters["w"]) for item in limits if "w" in item.parameters]
         policies += _policies(headers.get(f"{prefix}policy", ""))

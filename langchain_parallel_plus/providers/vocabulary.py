@@ -1,8 +1,8 @@
 """The words by which providers say what went wrong: body codes, HTTP statuses, class names, phrases.
 
-Sources: OpenAI error codes guide and SDK 3.54, Anthropic errors page and SDK 2.12, google.rpc.Code, Bedrock API reference
-and botocore 1.44 (`ThrottledRetryableChecker`), Groq, Azure OpenAI and LiteLLM errors as their users report them; all
-read in November 2026.
+Sources: OpenAI error codes guide and SDK 3.54, Anthropic errors page and SDK 2.12, google.rpc.Code, Bedrock API
+reference and botocore 1.44 (`ThrottledRetryableChecker`), Groq, Azure OpenAI and LiteLLM errors as their users report
+them; all read in November 2026.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ __all__ = (
     "NAMES",
     "PHRASES",
     "QUOTA_PHRASES",
-    "SPECIFIC",
     "kind_of_status",
     "normalised",
 )
@@ -57,7 +56,7 @@ _SHARED: Final = {
     Kind.OVERLOADED: """
         overloaded overloaded_error engine_overloaded model_overloaded unavailable service_unavailable no_capacity
         SlowDown ModelNotReadyException ServiceUnavailableException""",
-    Kind.SERVER: "internal internal_server internal_server_error InternalServerException ModelErrorException "
+    Kind.SERVER: "internal_server internal_server_error InternalServerException "
     "ModelStreamErrorException bad_gateway data_loss InternalFailure",
     Kind.TIMEOUT: """
         timeout timed_out request_timeout gateway_timeout deadline_exceeded ModelTimeoutException
@@ -80,7 +79,7 @@ _SHARED: Final = {
 }
 _ONLY_CODES: Final = {
     Kind.QUOTA_EXHAUSTED: "quota_exhausted insufficient_funds",
-    Kind.SERVER: "api_error server_error aborted",
+    Kind.SERVER: "api_error server_error internal aborted ModelErrorException",
     Kind.CONTEXT_LENGTH: "request_too_large",
     Kind.CONTENT_FILTER: "safety prohibited_content blocklist image_safety",
     Kind.AUTH: """
@@ -98,9 +97,9 @@ _ONLY_NAMES: Final = {
         ConnectionTimeoutError SocketTimeoutError""",
     Kind.CONNECTION: """
         APIConnectionError ModelConnectionError ConnectionError TransportError NetworkError RemoteProtocolError
-        EndpointConnectionError ConnectionClosedError HTTPClientError ChunkedEncodingError IncompleteRead IncompleteReadError
-        ClientConnectionError ClientPayloadError ServerDisconnectedError URLError ProtocolError NewConnectionError
-        MaxRetryError ConnectionClosed ResponseStreamingError gaierror herror SSLError RemoteDisconnected
+        EndpointConnectionError ConnectionClosedError HTTPClientError ChunkedEncodingError IncompleteRead
+        IncompleteReadError ClientConnectionError ClientPayloadError ServerDisconnectedError URLError ProtocolError
+        NewConnectionError MaxRetryError ConnectionClosed ResponseStreamingError gaierror herror SSLError RemoteDisconnected
         BadStatusLine""",
     Kind.CONTENT_FILTER: "ModelRefusalError OpenAIRefusalError BlockedPromptException StopCandidateException "
     "OpenAIModerationError",
@@ -123,9 +122,6 @@ CODES: Final = _table(_SHARED, _ONLY_CODES)
 """Kind by normalised body code."""
 NAMES: Final = _table(_SHARED, _ONLY_NAMES)
 """Kind by normalised class name, to be looked up along an MRO, the nearest first."""
-SPECIFIC: Final = frozenset(Kind) - {Kind.RATE_LIMIT, Kind.SERVER, Kind.BAD_REQUEST}
-"""Kinds that a code or class says outright. The others are also said when the provider means something narrower."""
-
 QUOTA_PHRASES: Final = (
     "insufficient_quota", "billing hard limit", "billing_hard_limit", "credit balance is too low",
     "reached your specified api usage limits", "reached your specified workspace api usage limits",
@@ -136,7 +132,8 @@ CONTEXT_PHRASES: Final = (
     "input tokens exceed the configured limit", "exceeds the maximum number of tokens", "contextwindowexceeded",
 )  # fmt: skip
 CONTENT_FILTER_PHRASES: Final = (
-    "content_filter", "content management policy", "responsibleaipolicyviolation", "safety system", "guardrail intervened",
+    "content_filter", "content management policy", "responsibleaipolicyviolation", "safety system",
+    "guardrail intervened",
 )  # fmt: skip
 AUTH_PHRASES: Final = ("api key not valid", "invalid api key", "incorrect api key", "api_key_invalid")
 PHRASES: Final[Mapping[Kind, tuple[str, ...]]] = MappingProxyType(
@@ -144,8 +141,8 @@ PHRASES: Final[Mapping[Kind, tuple[str, ...]]] = MappingProxyType(
         Kind.CONTEXT_LENGTH: CONTEXT_PHRASES,
         Kind.OVERLOADED: ("overloaded_error", "is currently overloaded", "model is overloaded"),
         Kind.RATE_LIMIT: (
-            "rate limit reached", "rate limit exceeded", "rate_limit_exceeded", "too many requests", "resource_exhausted",
-            "resource exhausted", "throttlingexception",
+            "rate limit reached", "rate limit exceeded", "rate_limit_exceeded", "too many requests",
+            "resource_exhausted", "resource exhausted", "throttlingexception",
         ),
     }
 )  # fmt: skip
@@ -154,9 +151,9 @@ for everybody, and the message of an unknown error may quote a model."""
 
 _STATUSES: Final[Mapping[int, Kind]] = MappingProxyType(
     {
-        401: Kind.AUTH, 402: Kind.QUOTA_EXHAUSTED, 403: Kind.AUTH, 404: Kind.NOT_FOUND, 407: Kind.AUTH, 408: Kind.TIMEOUT,
-        413: Kind.CONTEXT_LENGTH, 429: Kind.RATE_LIMIT, 499: Kind.TIMEOUT, 503: Kind.OVERLOADED, 504: Kind.TIMEOUT,
-        522: Kind.TIMEOUT, 524: Kind.TIMEOUT, 529: Kind.OVERLOADED,
+        401: Kind.AUTH, 402: Kind.QUOTA_EXHAUSTED, 403: Kind.AUTH, 404: Kind.NOT_FOUND, 407: Kind.AUTH,
+        408: Kind.TIMEOUT, 413: Kind.CONTEXT_LENGTH, 429: Kind.RATE_LIMIT, 499: Kind.TIMEOUT, 503: Kind.OVERLOADED,
+        504: Kind.TIMEOUT, 522: Kind.TIMEOUT, 524: Kind.TIMEOUT, 529: Kind.OVERLOADED,
     }
 )  # fmt: skip
 

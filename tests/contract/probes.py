@@ -56,7 +56,8 @@ class Run:
     metadata: dict[str, Any]
     inputs: Any
     outputs: Any = None
-    error: BaseException | None = None
+    error: str | None = None
+    """Type name only: an exception would keep every frame of its traceback, and their generators, alive."""
     ends: int = 0
     """How often its end or its error was reported."""
 
@@ -91,7 +92,7 @@ class Runs(BaseCallbackHandler):
                 sorted(run.metadata.items(), key=repr),
                 run.inputs,
                 run.outputs,
-                type(run.error).__name__ if run.error is not None else None,
+                run.error,
                 self.tree(run.id),
             )
             for run in children
@@ -116,7 +117,7 @@ class Runs(BaseCallbackHandler):
             run = next(run for run in self.started if run.id == run_id)
             run.ends += 1
             run.outputs = outputs
-            run.error = error
+            run.error = type(error).__name__ if error is not None else None
 
     def on_chain_start(self, serialized: Any, inputs: Any, **facts: Any) -> None:
         self._start(facts.get("name"), inputs, facts)

@@ -265,12 +265,12 @@ def test_a_wait_that_does_not_fit_the_deadline_fails_at_once(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_calls_wait_for_their_turn_and_say_so(path: str) -> None:
-    limiter = RateLimiter(requests_per_minute=1_200, burst=0.05, name="waited for")
+    limiter = RateLimiter(requests_per_minute=400, burst=0.1, name="waited for")
     limiter.acquire()
     scope = Scope((limiter,))
     begin = time.monotonic()
     calls = travel(path, Branch(scope), model())
-    assert time.monotonic() - begin > calls * 0.04
+    assert time.monotonic() - begin > calls * 0.15 - 0.1
     assert [wait["seconds"] > 0.02 for wait in scope.waits] == [True] * calls
     assert {(wait["limiter"], wait["dimension"]) for wait in scope.waits} == {("waited for", "requests_per_minute")}
     assert scope.suspensions == (0 if path.endswith("loop's thread") else calls)
@@ -437,6 +437,25 @@ def test_an_exhausted_quota_closes_the_key(path: str) -> None:
     with pytest.raises(QuotaExhaustedError, match="insufficient_quota"):
         travel(path, branch, model())
     assert limiter.statistics().paused_for == 0
+
+
+@pytest.mark.parametrize("path", ["invoke", "agenerate", "astream"])
+def test_a_call_that_never_reached_the_provider_is_refunded(path: str) -> None:
+    limiter = counted(concurrency=1)
+    branch = Branch(Scope((limiter,)))
+    with pytest.raises(ConnectionError):
+        travel(path, branch, Failing(messages=iter(()), error=ConnectionError("no route")))
+    assert set(spent(limiter).values()) == {0}
+    assert limiter.statistics().in_flight == 0
+
+
+@pytest.mark.parametrize("path", ["invoke", "ainvoke", "stream", "astream"])
+def test_a_429_without_a_hint_pauses_the_key_for_a_second(path: str) -> None:
+    limiter = counted()
+    branch = Branch(Scope((limiter,)))
+    with pytest.raises(ProviderError):
+        travel(path, branch, Failing(messages=iter(()), error=ProviderError("slow down", Answer(429))))
+    assert limiter.statistics().paused_for == pytest.approx(1, abs=0.5)
 
 
 @pytest.mark.parametrize("path", ["invoke", "ainvoke", "stream", "astream"])

@@ -39,7 +39,7 @@ async def test_a_quota_smaller_than_the_fan_out_is_waited_for_and_not_exceeded(m
         limiter = RateLimiter(requests_per_minute=1200, burst=0.25)  # five at once, then one every 51 ms
         fan_out = RunnableParallelPlus({str(i): provider.chat_model() for i in range(12)}).with_limits(limiter)
         with collect_report() as report:
-            await mode.run(fan_out | (lambda out: {key: 1 for key in out}), "hello", None)
+            await mode.run(fan_out | (lambda out: sorted(out)), "hello", None)
         assert provider.tally.ok == provider.tally.requests == 12
     assert max(branch.wait for branch in report.branches) > 0.2
 
@@ -69,6 +69,8 @@ async def test_a_branch_that_always_fails_costs_the_others_nothing_and_the_synth
         results = await mode.run(fan_out, {"text": "hello"}, None)
         assert results["good"] == results["also"] == "hello"
         assert isinstance(results["search"], BranchFailure)
-        seen_by_the_model = await mode.run(fan_out | RunnableSynthesis(llm) | StrOutputParser(), {"text": "hello"}, None)
+        seen_by_the_model = await mode.run(
+            fan_out | RunnableSynthesis(llm) | StrOutputParser(), {"text": "hello"}, None
+        )
     assert '<missing name="search">connection</missing>' in seen_by_the_model
     assert '<branch name="good">\nhello\n</branch>' in seen_by_the_model

@@ -127,7 +127,9 @@ async def test_attempts_are_tagged_children_of_one_run_and_told_to_on_retry(mode
             self.retries: list[Any] = []
             self.open: set[Any] = set()
 
-        def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: Any, parent_run_id: Any = None, **kw: Any) -> None:
+        def on_chain_start(
+            self, serialized: Any, inputs: Any, *, run_id: Any, parent_run_id: Any = None, **kw: Any
+        ) -> None:
             self.names[run_id] = kw.get("name") or ""
             self.starts.append((self.names[run_id], self.names.get(parent_run_id), kw.get("tags") or []))
             self.open.add(run_id)

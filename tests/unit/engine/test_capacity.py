@@ -160,9 +160,14 @@ def test_an_error_does_not_queue_for_the_permit_again() -> None:
     capacity = Capacity(1)
     permit, other = Permit(capacity), Permit(capacity)
     permit.acquire()
-    with pytest.raises(ValueError, match="up"), permit.suspended():
-        other.acquire()
-        raise ValueError("up")
+
+    def wait_in_vain() -> None:
+        with permit.suspended():
+            other.acquire()
+            raise ValueError("up")
+
+    with pytest.raises(ValueError, match="up"):
+        wait_in_vain()
     assert not permit.held
     other.release()
     permit.ensure()

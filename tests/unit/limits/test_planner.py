@@ -356,6 +356,7 @@ def test_refunds_fill_a_bucket_to_full_and_no_further() -> None:
     bucket.charge(-50.0, 100.0)
     bucket.charge(-50.0, 200.0)
     assert bucket.level(100.0) == bucket.level(200.0) == 10.0
+    assert bucket.eligible_at(10.0) == pytest.approx(100.0)
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 7])
@@ -387,6 +388,20 @@ def test_lanes_share_by_weight() -> None:
         submit(plan, 1.0, lane="light")
     served = [request.lane for _, request in drain(plan)][:40]
     assert served.count("heavy") == pytest.approx(30, abs=1)
+
+
+def test_a_lane_that_comes_late_gets_no_credit_for_its_absence() -> None:
+    plan = planner(requests=per_minute(60, burst=1))
+    early = [submit(plan, 1.0, lane="early") for _ in range(40)]
+    now = 0.0
+    while early[19].state is RequestState.QUEUED:
+        wake_at = plan.advance(now).wake_at
+        assert wake_at is not None
+        now = wake_at
+    for _ in range(10):
+        submit(plan, 1.0, now=now, lane="late")
+    served = [request.lane for _, request in drain(plan, now)][:10]
+    assert served.count("late") == pytest.approx(5, abs=1)
 
 
 def test_a_cancelled_request_leaves_no_trace_in_its_lane() -> None:

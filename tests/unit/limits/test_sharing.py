@@ -28,7 +28,7 @@ def test_limiters_of_one_name_share_the_quota() -> None:
     first, second = (RateLimiter(requests_per_minute=60, burst=1, name=name) for _ in range(2))
     assert first.try_acquire()
     assert not second.try_acquire()
-    assert first.identity is second.identity
+    assert first.account is second.account
 
 
 def test_limiters_without_a_name_do_not() -> None:

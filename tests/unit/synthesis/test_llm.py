@@ -140,7 +140,8 @@ async def test_an_input_that_is_no_dict_is_named(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["Join {branches}.", PromptTemplate.from_template("{branches}"), ChatPromptTemplate.from_template("{branches}")]
+    "prompt",
+    ["Join {branches}.", PromptTemplate.from_template("{branches}"), ChatPromptTemplate.from_template("{branches}")],
 )
 def test_the_prompt_can_be_ones_own(prompt: Any) -> None:
     model = ScriptedChatModel(["answer"])

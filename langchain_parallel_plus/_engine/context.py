@@ -1,0 +1,38 @@
+"""A context for each piece of work, so that what it sets is seen neither by its siblings nor by the caller."""
+
+from __future__ import annotations
+
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING
+
+from langchain_core.runnables.config import set_config_context, var_child_runnable_config
+
+from langchain_parallel_plus._engine.scope import Scope, current_scope
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from langchain_core.runnables import RunnableConfig
+
+__all__ = ("EnteredContext",)
+
+
+class EnteredContext:
+    """A context of its own for a piece of work: LangChain's config in it, and the scope."""
+
+    __slots__ = ("_manager", "context")
+
+    def __init__(self, config: RunnableConfig, scope: Scope) -> None:
+        self._manager: AbstractContextManager[Context] | None = None
+        if getattr(config.get("callbacks"), "handlers", True):
+            self._manager = set_config_context(config)
+            self.context: Context = self._manager.__enter__()
+        else:  # what set_config_context does where nobody traces, at a third of the cost
+            self.context = copy_context()
+            self.context.run(var_child_runnable_config.set, config)
+        self.context.run(current_scope.set, scope)
+
+    def leave(self) -> None:
+        """Undo what LangChain has set for tracing; not from inside the context."""
+        if self._manager is not None:
+            self._manager.__exit__(None, None, None)

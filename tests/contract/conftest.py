@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from langchain_core.runnables import RunnableParallel
+
+pytest.register_assert_rewrite("tests.contract.aftermath")
+
+from langchain_parallel_plus import RunnableParallelPlus
+from langchain_parallel_plus._engine.capacity import Capacity, Permit
+from tests.contract.probes import Parallel
+
+# pytest-asyncio asks for the current loop before its first test, and Python 3.11 makes one that nobody closes: the next
+# garbage collection would report it to whichever test runs then.
+asyncio.set_event_loop(None)
+
+
+@pytest.fixture(params=[RunnableParallel, RunnableParallelPlus], ids=["upstream", "plus"])
+def parallel(request: pytest.FixtureRequest) -> Parallel:
+    """The class that sets the contract, and the one that must keep it."""
+    cls: Parallel = request.param
+    return cls
+
+
+@pytest.fixture
+def caps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Capacity]]:
+    """Every cap that the test's calls have made; at the end all their permits must have been given back."""
+    made: list[Capacity] = []
+    init = Capacity.__init__
+
+    def recorded(self: Capacity, limit: int, above: Capacity | None = None) -> None:
+        init(self, limit, above)
+        made.append(self)
+
+    monkeypatch.setattr(Capacity, "__init__", recorded)
+    yield made
+    for cap in made:
+        waiting: list[Permit] = [permit for permit in cap.queue if permit.waiting]
+        assert (cap.free, waiting) == (cap.limit, [])
