@@ -88,7 +88,7 @@ def _by_facts(error: Exception, now: Callable[[], float]) -> Classified | None:
         status=evidence.status,
         code=None if code is None else redact(code),
         retry=retry,
-        detail="header x-should-retry" if verdict is None else redact(f"{verdict.basis} {verdict.said}"),
+        detail=redact(f"{verdict.basis} {verdict.said}") if verdict else "asks to be retried",
     )
 
 

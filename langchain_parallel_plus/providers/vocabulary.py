@@ -99,8 +99,8 @@ _ONLY_NAMES: Final = {
         APIConnectionError ModelConnectionError ConnectionError TransportError NetworkError RemoteProtocolError
         EndpointConnectionError ConnectionClosedError HTTPClientError ChunkedEncodingError IncompleteRead
         IncompleteReadError ClientConnectionError ClientPayloadError ServerDisconnectedError URLError ProtocolError
-        NewConnectionError MaxRetryError ConnectionClosed ResponseStreamingError gaierror herror SSLError RemoteDisconnected
-        BadStatusLine""",
+        NewConnectionError MaxRetryError ConnectionClosed ResponseStreamingError gaierror herror SSLError
+        RemoteDisconnected BadStatusLine""",
     Kind.CONTENT_FILTER: "ModelRefusalError OpenAIRefusalError BlockedPromptException StopCandidateException "
     "OpenAIModerationError",
     Kind.AUTH: """

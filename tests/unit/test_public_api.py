@@ -47,7 +47,8 @@ def test_every_public_name_is_there_and_documented(module: str) -> None:
     loaded = importlib.import_module(f"langchain_parallel_plus{module}")
     assert len(set(loaded.__all__)) == len(loaded.__all__)
     for name in loaded.__all__:
-        assert getattr(loaded, name).__doc__, name
+        public = getattr(loaded, name)
+        assert public.__doc__ or not callable(public), name
 
 
 def test_importing_the_package_imports_no_provider() -> None:
