@@ -113,8 +113,8 @@ class Branch:
 
 
 def counted(**limits: Any) -> RateLimiter:
-    """A limiter whose counters cannot have refilled noticeably by the time they are read."""
-    return RateLimiter(**{"requests_per_day": 1_000, "tokens_per_day": 100_000, **limits})
+    """A limiter whose counters do not refill: its clock stands still."""
+    return RateLimiter(**{"requests_per_day": 1_000, "tokens_per_day": 100_000, "clock": lambda: 1.0, **limits})
 
 
 def spent(limiter: RateLimiter) -> dict[str, float]:

@@ -28,7 +28,8 @@ from langchain_parallel_plus.errors import (
     RequestTooLargeError,
 )
 from langchain_parallel_plus.outcome import ErrorKind as Kind
-from langchain_parallel_plus.providers import FACTS, Classified, classify, register_classifier
+from langchain_parallel_plus.providers import Classified, classify, register_classifier
+from langchain_parallel_plus.providers.facts import FACTS
 from tests.unit.providers.stand_ins import Refused, named
 
 LIMITED = Refused("Rate limit reached", status_code=429)
