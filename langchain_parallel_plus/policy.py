@@ -89,7 +89,8 @@ class RetryPolicy(_ShortRepr):
     """Exception types, or a function of the exception, that replace the default above. An exhausted quota, a
     cancellation and a LangGraph interrupt are never retried."""
     respect_retry_after: bool = True
-    """Wait as long as the provider asks. If that does not fit the deadline, the branch falls back or fails at once."""
+    """Wait as long as the provider asks. If that is more than two minutes or does not fit the time left, the branch falls
+    back or fails at once."""
 
     def __post_init__(self) -> None:
         _whole(self, "max_attempts", self.max_attempts, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextvars import copy_context
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
 __all__ = ("acompleted", "completed")
+
+_FIRST = 32
+_PATIENCE = 0.01
 
 Item = tuple[int, Any, BaseException | None]
 """Which input, its output, or its error."""
@@ -43,11 +46,6 @@ def _scope(config: RunnableConfig, outer: Scope | None, now: Callable[[], float]
     )
 
 
-def _window(scope: Scope, items: int) -> int:
-    """Return how many items to have under way: more than there are permits would only wait."""
-    return items if scope.capacity is None else min(items, scope.capacity.limit)
-
-
 def completed(calls: list[Callable[[], Any]], config: RunnableConfig) -> Generator[Item, None, None]:
     """Run the calls in worker threads and yield what each ends as, in the order in which they end."""
     outer = current_scope.get()
@@ -61,28 +59,52 @@ def completed(calls: list[Callable[[], Any]], config: RunnableConfig) -> Generat
 
     given_up = BranchAbandonedError("a batch was given up: the fan-out around it had ended")
     scope.token.subscribe(lambda: inbox.put((-1, None, given_up)))
-    started = _window(scope, len(calls))
+    window = Window(len(calls), scope.capacity.limit if scope.capacity is not None else None)
+    started = 0
     try:
-        for index in range(started):
-            start(index)
-        for _ in calls:
-            index, output, error = _next(inbox, outer)
-            if index < 0:
+        for done in range(len(calls)):
+            item = None
+            while item is None:
+                while started < min(done + window.width, len(calls)):
+                    start(started)
+                    started += 1
+                item = _next(inbox, outer, None if started == len(calls) or window.fixed else _PATIENCE)
+                if item is None:
+                    window.widen()
+            if item[0] < 0:
                 raise given_up
-            if started < len(calls):
-                start(started)
-                started += 1
-            yield index, output, error
+            yield item
     finally:
         scope.token.close()
         scope.token.cancel()
 
 
-def _next(inbox: SimpleQueue[Item], outer: Scope | None) -> Item:
-    if outer is None:
-        return inbox.get()
-    with outer.suspended(), WORKERS.waiting_for_children():
-        return inbox.get()
+class Window:
+    """How many items of a batch to have under way.
+
+    Under a cap: as many as there are permits; more would only wait. Without one: all of them, but not in one go.
+    Items that are quick are done faster by a few threads than by a thousand, so more are started only when, for a
+    moment, none has ended.
+    """
+
+    def __init__(self, items: int, cap: int | None) -> None:
+        self.fixed = cap is not None
+        self.width = min(items, _FIRST if cap is None else cap)
+
+    def widen(self) -> None:
+        """Nothing has ended for a while: the items block, and more of them can wait at the same time."""
+        self.width *= 2
+
+
+def _next(inbox: SimpleQueue[Item], outer: Scope | None, patience: float | None) -> Item | None:
+    """Return the next item, or `None` if none has ended within `patience` seconds."""
+    try:
+        if outer is None:
+            return inbox.get(timeout=patience)
+        with outer.suspended(), WORKERS.waiting_for_children():
+            return inbox.get(timeout=patience)
+    except Empty:
+        return None
 
 
 def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
@@ -112,7 +134,7 @@ async def acompleted(calls: list[Callable[[], Awaitable[Any]]], config: Runnable
         tasks.add(task)
         task.add_done_callback(partial(ended, index))
 
-    started = _window(scope, len(calls))
+    started = len(calls) if scope.capacity is None else min(len(calls), scope.capacity.limit)
     try:
         for index in range(started):
             start(index)

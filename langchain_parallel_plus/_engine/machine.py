@@ -33,6 +33,10 @@ __all__ = (
 )
 
 
+LONGEST_RETRY_AFTER = 120.0
+"""Seconds; a provider that asks for more (a daily quota asks for hours) is not waited for. The OpenAI SDK's bound."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What the machine needs to know of a policy."""
@@ -196,7 +200,8 @@ def _wait_before_retry(plan: Plan, state: State, event: Failed) -> float | None:
     if not another_attempt(retry, attempt):
         return None
     if retry.respect_retry_after and event.classified.retry_after is not None:
-        return event.classified.retry_after
+        told = event.classified.retry_after
+        return told if told <= LONGEST_RETRY_AFTER else None
     return computed_wait(retry, attempt, event.chance)
 
 

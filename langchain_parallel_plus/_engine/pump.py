@@ -98,7 +98,10 @@ def pulling(inputs: Iterator[Any], scope: Scope) -> Iterator[Any]:
 
 
 class ThreadPump:
-    """Runs a stream in a worker thread, one chunk ahead of its consumer."""
+    """Runs a stream in a worker thread, one chunk ahead of its consumer.
+
+    The next chunk is produced while the consumer has the last one; it is handed over when the consumer is done.
+    """
 
     __slots__ = ("_closed", "_context", "_ended", "_inbox", "_index", "_on_end", "_open", "_parked", "_room")
 
@@ -116,12 +119,13 @@ class ThreadPump:
         self._inbox = inbox
         self._on_end = on_end
         self._room: SimpleQueue[None] = SimpleQueue()
+        self._room.put(None)
         self._closed = False
         self._parked = False
         self._ended = threading.Event()
 
     def ack(self) -> None:
-        """Let the stream produce its next chunk."""
+        """Say that the consumer is done with a chunk: there is room for the next."""
         self._room.put(None)
 
     def close(self) -> None:
@@ -150,11 +154,11 @@ class ThreadPump:
         try:
             while (chunk := self._context.run(next, stream, EXHAUSTED)) is not EXHAUSTED:
                 self._parked = True
-                self._inbox.put((self._index, CHUNK, chunk))
                 self._room.get()
                 if self._closed:
                     break
                 self._parked = False
+                self._inbox.put((self._index, CHUNK, chunk))
         finally:
             if hasattr(stream, "close"):
                 self._context.run(stream.close)

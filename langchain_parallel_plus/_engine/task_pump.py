@@ -78,7 +78,10 @@ def apulling(inputs: AsyncIterator[Any], scope: Scope) -> AsyncIterator[Any]:
 
 
 class TaskPump:
-    """Runs a stream in a task, one chunk ahead of its consumer."""
+    """Runs a stream in a task, one chunk ahead of its consumer.
+
+    The next chunk is produced while the consumer has the last one; it is handed over when the consumer is done.
+    """
 
     __slots__ = ("_inbox", "_index", "_open", "_outstanding", "_permit", "_room", "task")
 
@@ -103,7 +106,7 @@ class TaskPump:
         self.task.add_done_callback(lambda _: on_end())
 
     def ack(self) -> None:
-        """Let the stream produce its next chunk."""
+        """Say that the consumer is done with a chunk: there is room for the next."""
         self._outstanding = False
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
@@ -125,11 +128,11 @@ class TaskPump:
         loop = asyncio.get_running_loop()
         try:
             async for chunk in stream:
-                self._outstanding = True
-                self._inbox.put((self._index, CHUNK, chunk))
                 if self._outstanding:
                     self._room = loop.create_future()
                     await self._room
+                self._outstanding = True
+                self._inbox.put((self._index, CHUNK, chunk))
         finally:
             if hasattr(stream, "aclose"):
                 await stream.aclose()

@@ -206,7 +206,6 @@ async def _merge(run: FanOutRun, pumps: list[TaskPump], inbox: Inbox) -> AsyncIt
                 yield chunk
             continue
         if kind is CHUNK:
-            pumps[index].ack()
             chunks = held.chunk(index, content)
         elif kind is END:
             chunks = held.ended(index)
@@ -214,3 +213,4 @@ async def _merge(run: FanOutRun, pumps: list[TaskPump], inbox: Inbox) -> AsyncIt
             chunks = held.failed(index, content)
         for chunk in chunks:
             yield chunk
+        pumps[index].ack()

@@ -181,8 +181,8 @@ def _merge(run: FanOutRun, pumps: list[ThreadPump], inbox: SimpleQueue[Item], cl
         if index == _ABANDONED:
             raise _abandoned(run)
         if kind is CHUNK:
-            pumps[index].ack()
             yield from held.chunk(index, content)
+            pumps[index].ack()
         elif kind is END:
             yield from held.ended(index)
         else:

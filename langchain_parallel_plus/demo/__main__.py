@@ -52,6 +52,8 @@ def _run(source: str | None, *, scenarios: bool) -> int:
 
     try:
         show(source, sys.stdin.buffer, os.environ, scenarios=scenarios)
+    except BrokenPipeError:
+        raise
     except Exception as error:
         refusal = explained(error)
         if refusal is None:

@@ -85,12 +85,15 @@ def _require_langchain_openai() -> None:
 def _openai(environ: Mapping[str, str]) -> DemoModel:
     from langchain_openai import ChatOpenAI
 
+    key = environ["OPENAI_API_KEY"].strip()
+    if not key.isascii() or not key.isprintable():
+        raise Refusal("OPENAI_API_KEY has characters that no key has", help="copy it again")
     name = environ.get("OPENAI_MODEL", "").strip() or _DEFAULT_OPENAI_MODEL
     base_url = environ.get("OPENAI_BASE_URL", "").strip() or None
     llm = ChatOpenAI(
         model=name,
         base_url=base_url,
-        api_key=environ["OPENAI_API_KEY"].strip(),
+        api_key=key,
         max_retries=0,
         stream_usage=True,
         timeout=60,

@@ -63,8 +63,8 @@ def _stream_brief(document: Document, model: DemoModel) -> None:
             for chunk in chain.stream({"document": document.text}):
                 write(chunk.text, end="")
             write("\n")
-    except FanOutError:
-        raise  # too few parts to speak of
+    except (FanOutError, BrokenPipeError):
+        raise  # too few parts to speak of, or nobody to show them to
     except BaseException:  # Ctrl-C, or the synthesis failed: the finished parts are the user's all the same
         _show_finished(parts)
         raise

@@ -45,6 +45,13 @@ def test_an_endpoint_without_a_key_is_refused() -> None:
         pass
 
 
+@pytest.mark.parametrize("key", ["sk-…", "sk-a\nsk-b"])
+def test_a_key_that_cannot_be_one_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(Refusal, match="characters that no key has") as refused, chosen_model({"OPENAI_API_KEY": key}):
+        pass
+    assert key not in refused.value.line
+
+
 def test_without_langchain_openai_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "langchain_openai", None)
     with pytest.raises(Refusal, match="pip install 'langchain-parallel-plus"), chosen_model({"OPENAI_API_KEY": KEY}):

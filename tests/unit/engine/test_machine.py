@@ -113,6 +113,10 @@ def test_retry_after_replaces_the_computed_wait() -> None:
     assert [a.seconds for a in play(plan, [Told(7.5), "ok"]) if isinstance(a, Sleep)] == [7.5]
 
 
+def test_a_provider_that_asks_for_hours_is_not_waited_for() -> None:
+    assert play(Plan(targets=2, retry=RetryPolicy()), [Told(3600), "second"])[-1] == Return("second")
+
+
 def test_retry_after_can_be_disregarded() -> None:
     plan = Plan(targets=1, retry=RetryPolicy(respect_retry_after=False, initial_interval=1))
     assert [a.seconds for a in play(plan, [Told(7.5), "ok"]) if isinstance(a, Sleep)] == [0.5]
