@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel
+from langchain_core.runnables.graph import Graph
 from langchain_core.runnables.utils import AddableDict, Input
 from pydantic import Field, PrivateAttr, SkipValidation
 
@@ -13,14 +15,17 @@ from langchain_parallel_plus._engine import tasks, threads
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
 from langchain_parallel_plus._engine.fan_out import Branch, FanOut
 from langchain_parallel_plus._engine.offload import offloaded
+from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits import RateLimiter
 from langchain_parallel_plus.policy import BranchPolicies, BranchPolicy, JoinPolicy, checked_policy
+from langchain_parallel_plus.policy.plain import join_of, plain, policies_of
 from langchain_parallel_plus.resilient import RunnableWithPolicy
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
 
 __all__ = ("RunnableParallelPlus",)
 
@@ -31,7 +36,7 @@ Policies = BranchPolicies | BranchPolicy | Mapping[str, BranchPolicy]
 _NAME_LENGTH = 80
 
 
-class RunnableParallelPlus(SharedCapBatch, RunnableParallel[Input]):
+class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Input]):
     """Run branches at once on the same input and return their outputs by name: `RunnableParallel` for production.
 
     Without options it behaves as `RunnableParallel` does, in all modes. `with_policy` says how each branch is retried,
@@ -140,6 +145,31 @@ class RunnableParallelPlus(SharedCapBatch, RunnableParallel[Input]):
         shown = name or self.name or _name_of(tuple(self.steps__))
         return super().get_name(suffix, name=shown)
 
+    def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
+        """Return what `dumpd` writes: the options as plain data, and none that are left out."""
+        written = super().to_json()
+        if written["type"] == "constructor":
+            options = {"policies": plain(self.policies), "join": self.join and plain(self.join)}
+            options["limits"] = [limiter.declaration for limiter in self.limits]
+            rest = {key: value for key, value in written["kwargs"].items() if key not in options}
+            written["kwargs"] = {**rest, **{key: value for key, value in options.items() if value}}
+        return written
+
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """Return the graph of the fan-out: each branch between one input and one output, its first node named by it."""
+        graph = Graph()
+        start = graph.add_node(self.get_input_schema(config))
+        end = graph.add_node(self.get_output_schema(config))
+        for key, step in self.steps__.items():
+            branch = step.get_graph(config)
+            branch.trim_first_node()
+            branch.trim_last_node()
+            first, last = graph.extend(_named(branch, key))
+            graph.add_edge(start, first or end)
+            if last is not None:
+                graph.add_edge(last, end)
+        return graph
+
     def __getstate__(self) -> dict[Any, Any]:
         # What is prepared for running is made again where it is needed: it holds closures.
         return {**super().__getstate__(), "__pydantic_private__": {"_branches": {}}}
@@ -171,15 +201,29 @@ class RunnableParallelPlus(SharedCapBatch, RunnableParallel[Input]):
         return output
 
     def _transform(
-        self, inputs: Iterator[Input], run_manager: CallbackManagerForChainRun, config: RunnableConfig
+        self,
+        inputs: Iterator[Input],
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        *,
+        single: bool = False,
+        **kwargs: Any,
     ) -> Iterator[AddableDict]:
-        yield from threads.transform(self._fan_out(), inputs, config, run_manager)
+        yield from threads.transform(self._fan_out(), inputs, config, run_manager, single=single)
 
     async def _atransform(
-        self, inputs: AsyncIterator[Input], run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig
+        self,
+        inputs: AsyncIterator[Input],
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        *,
+        single: bool = False,
+        **kwargs: Any,
     ) -> AsyncIterator[AddableDict]:
-        async for chunk in tasks.atransform(self._fan_out(), inputs, config, run_manager):
-            yield chunk
+        stream = tasks.atransform(self._fan_out(), inputs, config, run_manager, single=single)
+        async with aclosing(stream):
+            async for chunk in stream:
+                yield chunk
 
     def _fan_out(self) -> FanOut:
         return FanOut(
@@ -211,6 +255,14 @@ class RunnableParallelPlus(SharedCapBatch, RunnableParallel[Input]):
         return branch
 
 
+def _named(branch: Graph, key: str) -> Graph:
+    """Return the branch's graph with the branch's name on its first node."""
+    first = branch.first_node()
+    if first is not None:
+        branch.nodes[first.id] = first.copy(name=f"{key}: {first.name}")
+    return branch
+
+
 def _is_branch(value: object) -> bool:
     if isinstance(value, Mapping):
         return bool(value) and all(_is_branch(one) for one in value.values())
@@ -239,6 +291,8 @@ def _policies(policies: object) -> BranchPolicies:
         return policies
     if isinstance(policies, BranchPolicy):
         return BranchPolicies(policies)
+    if isinstance(policies, Mapping) and policies and all(isinstance(one, Mapping) for one in policies.values()):
+        return policies_of(policies)
     if isinstance(policies, Mapping):
         return BranchPolicies(by_branch=dict(policies))
     msg = f"policies takes a BranchPolicy or a dict of them by branch, got {policies!r}"
@@ -248,6 +302,8 @@ def _policies(policies: object) -> BranchPolicies:
 def _checked_join(join: object, branches: int) -> JoinPolicy | None:
     if join is None:
         return None
+    if isinstance(join, Mapping):
+        join = join_of(join)
     if not isinstance(join, JoinPolicy):
         msg = f"join takes a JoinPolicy, got {join!r}"
         raise DeclarationError(msg, help="for example JoinPolicy(min_success=2, deadline=60)")
@@ -257,7 +313,9 @@ def _checked_join(join: object, branches: int) -> JoinPolicy | None:
 def _checked_limits(limits: object) -> tuple[RateLimiter, ...]:
     given = () if limits is None else (limits,) if isinstance(limits, RateLimiter) else limits
     for one in given if isinstance(given, Sequence) else (given,):
+        if isinstance(one, Mapping):
+            continue
         if not isinstance(one, RateLimiter):
             msg = f"limits takes RateLimiters, got {one!r}"
             raise DeclarationError(msg, help="for example RateLimiter(requests_per_minute=500, name='openai')")
-    return tuple(given)  # type: ignore[arg-type]  # a sequence of limiters, as just checked
+    return tuple(RateLimiter(**one) if isinstance(one, Mapping) else one for one in given)  # type: ignore[attr-defined]

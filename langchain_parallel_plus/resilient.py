@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
@@ -17,20 +19,23 @@ from langchain_parallel_plus._engine.machine import Plan
 from langchain_parallel_plus._engine.offload import offloaded
 from langchain_parallel_plus._engine.policy_run import PolicyRun, Targets, scope_of
 from langchain_parallel_plus._engine.scope import current_scope
+from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.policy import BranchPolicy, checked_policy
+from langchain_parallel_plus.policy.plain import plain, policy_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
     from langchain_core.runnables.graph import Graph
     from langchain_core.utils.pydantic import TypeBaseModel
 
 __all__ = ("RunnableWithPolicy",)
 
 
-class RunnableWithPolicy(SharedCapBatch, RunnableSerializable[Input, Output]):
+class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[Input, Output]):
     """Run one runnable with the retries, fallbacks and timeouts of a `BranchPolicy`.
 
     A branch of a `RunnableParallelPlus` that has a policy is exactly this. Elsewhere, put it around the step that may
@@ -60,8 +65,9 @@ class RunnableWithPolicy(SharedCapBatch, RunnableSerializable[Input, Output]):
     policy: SkipValidation[BranchPolicy]
     """How."""
 
-    def __init__(self, bound: Any, policy: BranchPolicy, *, name: str | None = None) -> None:
-        checked = checked_policy(policy, "the policy of RunnableWithPolicy")
+    def __init__(self, bound: Any, policy: BranchPolicy | Mapping[str, Any], *, name: str | None = None) -> None:
+        given = policy_of(policy) if isinstance(policy, Mapping) else policy
+        checked = checked_policy(given, "the policy of RunnableWithPolicy")
         super().__init__(bound=coerce_to_runnable(bound), policy=checked, name=name)
 
     @classmethod
@@ -73,6 +79,13 @@ class RunnableWithPolicy(SharedCapBatch, RunnableSerializable[Input, Output]):
     def get_lc_namespace(cls) -> list[str]:
         """Return the module path, which `load` needs for classes outside langchain-core."""
         return cls.__module__.split(".")
+
+    def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
+        """Return what `dumpd` writes: the policy as plain data."""
+        written = super().to_json()
+        if written["type"] == "constructor":
+            written["kwargs"] = {**written["kwargs"], "policy": plain(self.policy)}
+        return written
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
         """Return the run's name: by default that of what is run."""
@@ -124,37 +137,13 @@ class RunnableWithPolicy(SharedCapBatch, RunnableSerializable[Input, Output]):
         output: Output = await atraced(self.get_name(), input, config, work)
         return output
 
-    def transform(
-        self, input: Iterator[Input], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> Iterator[Output]:
-        """Stream under the policy."""
-        yield from self._transform_stream_with_config(input, self._transform, config, **kwargs)
-
-    async def atransform(
-        self, input: AsyncIterator[Input], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AsyncIterator[Output]:
-        """Stream under the policy."""
-        async for chunk in self._atransform_stream_with_config(input, self._atransform, config, **kwargs):
-            yield chunk
-
-    def stream(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Output]:
-        """Stream under the policy."""
-        yield from self.transform(iter([input]), config, **kwargs)
-
-    async def astream(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Output]:
-        """Stream under the policy."""
-
-        async def inputs() -> AsyncIterator[Input]:
-            yield input
-
-        async for chunk in self.atransform(inputs(), config, **kwargs):
-            yield chunk
-
     def _transform(
         self,
         inputs: Iterator[Input],
         run_manager: CallbackManagerForChainRun,
         config: RunnableConfig,
+        *,
+        single: bool = False,
         **kwargs: Any,
     ) -> Iterator[Any]:
         run = self._run(run_manager, SYSTEM.now)
@@ -165,11 +154,15 @@ class RunnableWithPolicy(SharedCapBatch, RunnableSerializable[Input, Output]):
         inputs: AsyncIterator[Input],
         run_manager: AsyncCallbackManagerForChainRun,
         config: RunnableConfig,
+        *,
+        single: bool = False,
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
         run = self._run(run_manager, asyncio.get_running_loop().time, in_tasks=True)
-        async for chunk in policy_tasks.atransform(run, inputs, config, run_manager, **kwargs):
-            yield chunk
+        stream = policy_tasks.atransform(run, inputs, config, run_manager, **kwargs)
+        async with aclosing(stream):
+            async for chunk in stream:
+                yield chunk
 
     @property
     def _runnables(self) -> tuple[Runnable[Any, Any], ...]:

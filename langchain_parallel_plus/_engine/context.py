@@ -24,7 +24,7 @@ class EnteredContext:
 
     def __init__(self, config: RunnableConfig, scope: Scope) -> None:
         self._manager: AbstractContextManager[Context] | None = None
-        if getattr(config.get("callbacks"), "handlers", True):
+        if _traced(config):
             self._manager = set_config_context(config)
             self.context: Context = self._manager.__enter__()
         else:  # what set_config_context does where nobody traces, at a third of the cost
@@ -36,3 +36,10 @@ class EnteredContext:
         """Undo what LangChain has set for tracing; not from inside the context."""
         if self._manager is not None:
             self._manager.__exit__(None, None, None)
+
+
+def _traced(config: RunnableConfig) -> bool:
+    """Return whether a tracer follows the run: only tracers keep a map of runs, which the context must point into."""
+    callbacks = config.get("callbacks") or []
+    handlers = callbacks if isinstance(callbacks, list) else callbacks.handlers
+    return any(hasattr(handler, "run_map") for handler in handlers)

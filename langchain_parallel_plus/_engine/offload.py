@@ -16,6 +16,7 @@ from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
 from langchain_core.runnables.base import RunnableBinding
 from langchain_core.runnables.config import call_func_with_variable_args
 
+from langchain_parallel_plus._engine.abandonment import refuse_when_abandoned
 from langchain_parallel_plus._engine.workers import WORKERS
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ async def in_worker(call: Callable[[], Any]) -> Any:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
     context = copy_context()
+    refuse_when_abandoned(context)
 
     def settle(output: Any, error: BaseException | None) -> None:
         if future.done():

@@ -14,7 +14,7 @@ from langchain_parallel_plus._engine.task_pump import Inbox, TaskPump
 from langchain_parallel_plus._engine.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
@@ -101,7 +101,7 @@ async def atransform(
     config: RunnableConfig,
     manager: AsyncCallbackManagerForChainRun,
     **kwargs: Any,
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """Stream `inputs` through the runnable; start again or elsewhere only until the first chunk is delivered."""
     replay = AsyncReplay(inputs)
     action = run.begin()
@@ -116,8 +116,9 @@ async def atransform(
                     except Exception as error:  # the machine decides what becomes of it
                         action = run.failed(action, error)
                         continue
-                    async for chunk in _deliver(run, action, source, first):
-                        yield chunk
+                    async with aclosing(_deliver(run, action, source, first)) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
                     return
             case Sleep():
                 action = await _sleep(run, action, manager)
@@ -127,7 +128,7 @@ async def atransform(
                 raise run.error(action)
 
 
-async def _deliver(run: PolicyRun, call: Call, source: _Source, chunk: Any) -> AsyncIterator[Any]:
+async def _deliver(run: PolicyRun, call: Call, source: _Source, chunk: Any) -> AsyncGenerator[Any, None]:
     """Yield everything from the first chunk on; an empty stream is a success."""
     while chunk is not EXHAUSTED:
         yield chunk
@@ -142,18 +143,25 @@ async def _deliver(run: PolicyRun, call: Call, source: _Source, chunk: Any) -> A
 def _open(run: PolicyRun, call: Call, replay: AsyncReplay, config: RunnableConfig, kwargs: dict[str, Any]) -> _Source:
     target = run.targets[call.target]
     child = run.config_for(call, config)
-    return _Source(run, call, child, lambda: target.atransform(replay.again(), child, **kwargs))
+    inputs = replay.again()
+    return _Source(run, call, child, lambda: target.atransform(inputs, child, **kwargs), inputs)
 
 
 class _Source:
     """One call's chunks, from a task with a context of its own."""
 
     def __init__(
-        self, run: PolicyRun, call: Call, config: RunnableConfig, open_stream: Callable[[], AsyncIterator[Any]]
+        self,
+        run: PolicyRun,
+        call: Call,
+        config: RunnableConfig,
+        open_stream: Callable[[], AsyncIterator[Any]],
+        inputs: AsyncGenerator[Any, None],
     ) -> None:
         loop = asyncio.get_running_loop()
         self._run = run
         self._call = call
+        self._inputs = inputs
         self._inbox = Inbox(loop)
         self._pump = TaskPump(0, open_stream, self._inbox)
         self._until = None if call.timeout is None else loop.time() + call.timeout
@@ -181,3 +189,4 @@ class _Source:
         """Want no more chunks: cancel what produces them, and wait until it has cleaned up."""
         if self._pump.task is not None:
             await cancel_and_wait([self._pump.task])
+        await self._inputs.aclose()

@@ -6,6 +6,7 @@ from contextlib import closing
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from langchain_parallel_plus._engine.abandonment import refuse_when_abandoned
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.clock import SYSTEM, Clock
 from langchain_parallel_plus._engine.context import EnteredContext
@@ -63,6 +64,7 @@ def _call(run: PolicyRun, call: Call, config: RunnableConfig, work: Callable[[],
             entered.leave()
     token = CancelToken(run.scope.token)
     entered = EnteredContext(config, run.scope_for(call, token))
+    refuse_when_abandoned(entered.context)
     inbox: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
 
     def job() -> None:
@@ -179,6 +181,7 @@ class _Source:
         self._token = CancelToken(run.scope.token) if call.timeout is not None else None
         self._entered = EnteredContext(config, run.scope_for(call, self._token))
         self._context = self._entered.context
+        refuse_when_abandoned(self._context)
 
     def next(self) -> Any:
         """Return the next chunk, or `EXHAUSTED`.

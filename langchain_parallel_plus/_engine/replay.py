@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 __all__ = ("AsyncReplay", "Replay")
 
@@ -44,7 +44,7 @@ class AsyncReplay:
         self._read: list[Any] = []
         self._lock = asyncio.Lock()
 
-    async def again(self) -> AsyncIterator[Any]:
+    async def again(self) -> AsyncGenerator[Any, None]:
         """Yield the whole input."""
         position = 0
         while True:

@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from langchain_parallel_plus._engine.pump import CHUNK, END, ERROR
+from langchain_parallel_plus._engine.pump import CHUNK, END, ERROR, EXHAUSTED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -69,7 +69,10 @@ class Pulling:
 
     async def __anext__(self) -> Any:
         async with self._scope.asuspended():
-            return await anext(self._inputs)
+            item = await anext(self._inputs, EXHAUSTED)
+        if item is EXHAUSTED:
+            raise StopAsyncIteration
+        return item
 
 
 def apulling(inputs: AsyncIterator[Any], scope: Scope) -> AsyncIterator[Any]:

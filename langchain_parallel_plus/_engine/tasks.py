@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from langchain_parallel_plus._engine.pump import CHUNK, END, Held
 from langchain_parallel_plus._engine.task_pump import Inbox, TaskPump, apulling
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
@@ -156,8 +156,13 @@ def _canceller(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> Call
 
 
 async def atransform(
-    fan_out: FanOut, inputs: AsyncIterator[Any], config: RunnableConfig, manager: AsyncCallbackManagerForChainRun
-) -> AsyncIterator[AddableDict]:
+    fan_out: FanOut,
+    inputs: AsyncIterator[Any],
+    config: RunnableConfig,
+    manager: AsyncCallbackManagerForChainRun,
+    *,
+    single: bool = False,
+) -> AsyncGenerator[AddableDict, None]:
     """Stream `inputs` through every branch and yield each chunk as `{key: chunk}` when it is there."""
     loop = asyncio.get_running_loop()
     run = FanOutRun(fan_out, manager.run_id, loop.time)
@@ -165,14 +170,18 @@ async def atransform(
     inbox = Inbox(loop)
     copies = Tee(inputs, len(fan_out.branches), lock=asyncio.Lock())
     branches = [around.set_up(index) for index in range(len(fan_out.branches))]
-    pumps = [_pump(running, copy, inbox) for running, copy in zip(branches, copies, strict=True)]
+    pumps = [
+        _pump(running, copy if single else apulling(copy, running.scope), inbox)
+        for running, copy in zip(branches, copies, strict=True)
+    ]
     try:
         async with _waiting(around):
             try:
                 for running, pump in zip(branches, pumps, strict=True):
                     pump.start(running.context, running.end)
-                async for chunk in _merge(run, pumps, inbox):
-                    yield chunk
+                async with aclosing(_merge(run, pumps, inbox)) as merged:
+                    async for chunk in merged:
+                        yield chunk
             finally:
                 around.token.close()
                 around.token.cancel()
@@ -186,16 +195,15 @@ async def atransform(
 
 
 def _pump(running: RunningBranch, inputs: AsyncIterator[Any], inbox: Inbox) -> TaskPump:
-    source = apulling(inputs, running.scope)
     return TaskPump(
         running.index,
-        lambda: running.branch.async_step.atransform(source, running.config),
+        lambda: running.branch.async_step.atransform(inputs, running.config),
         inbox,
         running.scope.permit,
     )
 
 
-async def _merge(run: FanOutRun, pumps: list[TaskPump], inbox: Inbox) -> AsyncIterator[AddableDict]:
+async def _merge(run: FanOutRun, pumps: list[TaskPump], inbox: Inbox) -> AsyncGenerator[AddableDict, None]:
     held = Held(run)
     until = run.ends_at
     while run.waiting:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.utils.iter import Tee
 
+from langchain_parallel_plus._engine.abandonment import refuse_when_abandoned
 from langchain_parallel_plus._engine.branches import RunningBranch, Surroundings
 from langchain_parallel_plus._engine.clock import SYSTEM, Clock
 from langchain_parallel_plus._engine.fan_out import FanOut, FanOutRun
@@ -67,6 +68,7 @@ def _call(
 
 def _start(running: RunningBranch, around: Surroundings, job: Callable[[], None]) -> None:
     """Run `job` in a worker thread as soon as the branch may run."""
+    refuse_when_abandoned(running.context)
 
     def start() -> None:
         if around.token.cancelled:
@@ -132,6 +134,8 @@ def transform(
     config: RunnableConfig,
     manager: CallbackManagerForChainRun,
     clock: Clock = SYSTEM,
+    *,
+    single: bool = False,
 ) -> Iterator[AddableDict]:
     """Stream `inputs` through every branch and yield each chunk as `{key: chunk}` when it is there."""
     run = FanOutRun(fan_out, manager.run_id, clock.now)
@@ -139,7 +143,10 @@ def transform(
     inbox: SimpleQueue[Item] = SimpleQueue()
     copies = Tee(inputs, len(fan_out.branches), lock=threading.Lock())
     branches = [around.set_up(index) for index in range(len(fan_out.branches))]
-    pumps = [_pump(running, copy, inbox) for running, copy in zip(branches, copies, strict=True)]
+    pumps = [
+        _pump(running, copy if single else pulling(copy, running.scope), inbox)
+        for running, copy in zip(branches, copies, strict=True)
+    ]
     try:
         with _waiting(around, lambda: inbox.put((_ABANDONED, ERROR, None))):
             try:
@@ -159,11 +166,10 @@ def transform(
 
 
 def _pump(running: RunningBranch, inputs: Iterator[Any], inbox: SimpleQueue[Item]) -> ThreadPump:
-    source = pulling(inputs, running.scope)
     return ThreadPump(
         running.index,
         running.context,
-        lambda: running.branch.step.transform(source, running.config),
+        lambda: running.branch.step.transform(inputs, running.config),
         inbox,
         running.end,
     )

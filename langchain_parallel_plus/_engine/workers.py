@@ -103,10 +103,14 @@ class WorkerPool:
         if worker is not None:
             worker.inbox.put(job)
             return
-        threading.Thread(target=self._work, args=(_Worker(), job), name="lcpp-branch", daemon=True).start()
+        # Not as an argument: a thread keeps its arguments for as long as it lives.
+        worker = _Worker()
+        worker.inbox.put(job)
+        threading.Thread(target=self._work, args=(worker,), name="lcpp-branch", daemon=True).start()
 
-    def _work(self, worker: _Worker, job: Callable[[], None] | None) -> None:
+    def _work(self, worker: _Worker) -> None:
         _here.pool = self
+        job: Callable[[], None] | None = worker.inbox.get()
         while job is not None:
             job()
             job = self._next_queued(worker)

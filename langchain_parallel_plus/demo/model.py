@@ -132,7 +132,7 @@ def _small_model(part: str, **connection: Any) -> ChatOpenAI:
 @contextmanager
 def _simulated(missing: str) -> Iterator[DemoModel]:
     with (
-        ProviderSimulator(latency=0.5, chunk_delay=0.02, answer=stand_in.answer) as simulator,
+        ProviderSimulator(latency=0.5, chunk_delay=0.01, answer=stand_in.answer) as simulator,
         _direct_client() as client,
     ):
         llm = simulator.chat_model(http_client=client)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from langchain_parallel_plus.demo.brief import PARTS
 from langchain_parallel_plus.demo.terms import extract_terms
 
 if TYPE_CHECKING:
@@ -12,15 +13,17 @@ if TYPE_CHECKING:
 
 __all__ = ("answer",)
 
+_BLOCK = re.compile(r'<branch name="(\w+)">\n(.*?)\n</branch>', re.DOTALL)
+
 
 def answer(request: ChatRequest) -> str:
-    """Return the first sentences, the most frequent words, or questions about them, as the prompt's last line asks."""
+    """Return the text's first sentences, its frequent words or questions about them, or all parts under headings."""
     text, _, asked = request.prompt.rpartition("\n\n")
-    terms = [line.partition(". ")[2] for line in extract_terms(text or asked).splitlines()]
-    if "questions that" in asked:
-        return "\n".join(f"{number}. What does the text say about {term}?" for number, term in enumerate(terms, 1))
-    if "key terms of" in asked:
-        return extract_terms(text)
-    if "Summarize" in asked:
+    if asked == PARTS["summary"]:
         return " ".join(re.split(r"(?<=[.!?])\s+", text)[:3])
-    return f"(Written by a simulator, not by a model.) The parts above speak of {', '.join(terms)}."
+    if asked == PARTS["key_terms"]:
+        return extract_terms(text)
+    if asked == PARTS["questions"]:
+        return re.sub(r"(?m)\. (.+)$", r". What does the text say about \1?", extract_terms(text))
+    parts = [f"## {name}\n{part}" for name, part in _BLOCK.findall(request.prompt)]
+    return "\n\n".join(["(Put together by a simulator: no model wrote this.)", *parts])

@@ -111,6 +111,11 @@ class RateLimiter(BaseRateLimiter):
         self._turnstile = self._account.turnstile
 
     @property
+    def declaration(self) -> dict[str, Any]:
+        """The arguments that declare the limiter again; without an `estimate=` of its own."""
+        return {**self._account.quota.declared(), **({"name": self._account.name} if self._account.name else {})}
+
+    @property
     def name(self) -> str:
         """The declared name, or "unnamed"."""
         return self._turnstile.label
@@ -290,8 +295,7 @@ class RateLimiter(BaseRateLimiter):
         return _restore, (type(self), self._key, account.quota, account.name, self._estimate)
 
     def __repr__(self) -> str:
-        given = {**self._account.quota.declared(), **({"name": self._account.name} if self._account.name else {})}
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.declaration.items())})"
 
 
 def _restore(

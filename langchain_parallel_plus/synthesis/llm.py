@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate
@@ -12,6 +13,7 @@ from pydantic import ConfigDict, SkipValidation
 
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
 from langchain_parallel_plus._engine.chunks import whole
+from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus.errors import CoverageError, DeclarationError, SynthesisError
 from langchain_parallel_plus.synthesis.blocks import missing_branches, present, render_blocks, render_missing
 
@@ -31,7 +33,7 @@ _HUMAN = "{instructions}\n\n{branches}\n\n{missing}"
 _INSTRUCTIONS = "Join these results into one answer."
 
 
-class RunnableSynthesis(SharedCapBatch, RunnableSerializable[Mapping[str, Any], Any]):
+class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Mapping[str, Any], Any]):
     """Join the branches' outputs with one call of a model, streamed token by token.
 
     It takes a fan-out's dict. The model sees each output in a delimited block under the branch's name, and is told
@@ -125,34 +127,6 @@ class RunnableSynthesis(SharedCapBatch, RunnableSerializable[Mapping[str, Any], 
         """Join the outputs of `input`; further arguments go to the model."""
         return await self._acall_with_config(self._ainvoke, input, config, **kwargs)
 
-    def transform(
-        self, input: Iterator[Mapping[str, Any]], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> Iterator[Any]:
-        """Stream the model's answer once the last branch is in."""
-        yield from self._transform_stream_with_config(input, self._transform, config, **kwargs)
-
-    async def atransform(
-        self, input: AsyncIterator[Mapping[str, Any]], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AsyncIterator[Any]:
-        """Stream the model's answer once the last branch is in."""
-        async for chunk in self._atransform_stream_with_config(input, self._atransform, config, **kwargs):
-            yield chunk
-
-    def stream(self, input: Mapping[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """Stream the model's answer."""
-        yield from self.transform(iter([input]), config, **kwargs)
-
-    async def astream(
-        self, input: Mapping[str, Any], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AsyncIterator[Any]:
-        """Stream the model's answer."""
-
-        async def inputs() -> AsyncIterator[Mapping[str, Any]]:
-            yield input
-
-        async for chunk in self.atransform(inputs(), config, **kwargs):
-            yield chunk
-
     def _invoke(
         self, input: Any, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Any:
@@ -164,7 +138,13 @@ class RunnableSynthesis(SharedCapBatch, RunnableSerializable[Mapping[str, Any], 
         return await self.model.ainvoke(self._prompt_value(input), config, **kwargs)
 
     def _transform(
-        self, inputs: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
+        self,
+        inputs: Iterator[Any],
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        *,
+        single: bool = False,
+        **kwargs: Any,
     ) -> Iterator[Any]:
         yield from self.model.stream(self._prompt_value(whole(inputs)), config, **kwargs)
 
@@ -173,11 +153,15 @@ class RunnableSynthesis(SharedCapBatch, RunnableSerializable[Mapping[str, Any], 
         inputs: AsyncIterator[Any],
         run_manager: AsyncCallbackManagerForChainRun,
         config: RunnableConfig,
+        *,
+        single: bool = False,
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
         chunks = [chunk async for chunk in inputs]
-        async for chunk in self.model.astream(self._prompt_value(whole(chunks)), config, **kwargs):
-            yield chunk
+        stream = self.model.astream(self._prompt_value(whole(chunks)), config, **kwargs)
+        async with aclosing(stream):  # type: ignore[type-var]  # a generator, typed as an iterator
+            async for chunk in stream:
+                yield chunk
 
     def _prompt_value(self, inputs: Any) -> PromptValue:
         if not isinstance(inputs, Mapping):

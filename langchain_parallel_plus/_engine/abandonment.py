@@ -1,0 +1,47 @@
+"""Ending work that nobody waits for: a thread cannot be stopped, but its next model call can be refused."""
+
+from __future__ import annotations
+
+from contextvars import Context, ContextVar
+from typing import Any
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.tracers.context import register_configure_hook
+
+from langchain_parallel_plus._engine.scope import current_scope
+
+__all__ = ("refuse_when_abandoned",)
+
+
+class _Refusal(BaseCallbackHandler):
+    """Raises at the start of a model call whose fan-out has ended."""
+
+    raise_error = True
+    run_inline = True
+    ignore_agent = True
+    ignore_chain = True
+    ignore_custom_event = True
+    ignore_retriever = True
+    ignore_retry = True
+
+    def on_chat_model_start(self, serialized: Any, messages: Any, **kwargs: Any) -> None:
+        _check()
+
+    def on_llm_start(self, serialized: Any, prompts: Any, **kwargs: Any) -> None:
+        _check()
+
+
+def _check() -> None:
+    scope = current_scope.get()
+    if scope is not None:
+        scope.check()
+
+
+_HANDLER = _Refusal()
+_hook: ContextVar[_Refusal | None] = ContextVar("lcpp_refusal", default=None)
+register_configure_hook(_hook, inheritable=True)
+
+
+def refuse_when_abandoned(context: Context) -> None:
+    """Refuse model calls that start in `context`, or in a copy of it, after its branch has been given up."""
+    context.run(_hook.set, _HANDLER)

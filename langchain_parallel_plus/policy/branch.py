@@ -1,0 +1,119 @@
+"""How one branch is treated, and how all of them are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from langchain_core.runnables import Runnable
+from langchain_core.runnables.base import coerce_to_runnable
+
+from langchain_parallel_plus.errors import DeclarationError, UnknownBranchError
+from langchain_parallel_plus.policy.checks import ShortRepr, check_instance
+from langchain_parallel_plus.policy.retry import RetryPolicy
+from langchain_parallel_plus.policy.timeout import TimeoutPolicy
+
+__all__ = ("BranchPolicies", "BranchPolicy", "OnFailure", "checked_policy")
+
+OnFailure = Literal["raise", "keep", "drop"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class BranchPolicy(ShortRepr):
+    """How one branch is treated. A field left out keeps the default policy's value.
+
+    Example:
+        ```python
+        fan_out.with_policy(
+            BranchPolicy(retry=RetryPolicy(max_attempts=4)),               # every branch
+            key_terms=BranchPolicy(fallbacks=[extract_terms], on_failure="drop"),
+        )
+        ```
+    """
+
+    retry: RetryPolicy | None = None
+    fallbacks: Sequence[Any] = ()
+    """Runnables, functions or dicts to try in this order when the branch has failed for good. Each is called with the
+    branch's input, under the same retry and timeout."""
+    timeout: TimeoutPolicy | None = None
+    weight: float | None = None
+    """Share of a contended rate limit, relative to the other branches (1)."""
+    required: bool | None = None
+    """Fail the fan-out when this branch fails, and wait for it even if a `JoinPolicy` has enough without."""
+    on_failure: OnFailure | None = None
+    """What a failed branch means. `"raise"`: the fan-out raises the branch's own exception. `"keep"`: a `BranchFailure`
+    stands at its key. `"drop"`: its key is absent, and a WARNING names it; in a stream, a branch that has delivered
+    chunks before it failed still ends in a `BranchFailure`, so that half a text never passes for a whole one. Left out,
+    it is `"raise"`, or `"keep"` under a `JoinPolicy` that asks for some of the branches only (`wait_for=k`,
+    `min_success`)."""
+
+    def __post_init__(self) -> None:
+        check_instance(self, "retry", RetryPolicy)
+        check_instance(self, "timeout", TimeoutPolicy)
+        check_instance(self, "required", bool)
+        if self.on_failure not in (None, "raise", "keep", "drop"):
+            msg = f"BranchPolicy.on_failure must be 'raise', 'keep' or 'drop', got {self.on_failure!r}"
+            raise DeclarationError(msg, help="'keep' leaves a BranchFailure at the branch's key")
+        if self.weight is not None and not (isinstance(self.weight, (int, float)) and self.weight > 0):
+            msg = f"BranchPolicy.weight must be more than 0, got {self.weight!r}"
+            raise DeclarationError(msg, help="2 gives a branch twice the share of one with weight 1")
+        if self.required and self.on_failure in ("keep", "drop"):
+            msg = f"BranchPolicy(required=True, on_failure={self.on_failure!r}) contradicts itself"
+            raise DeclarationError(msg, help="a required branch fails the fan-out: leave on_failure out")
+        object.__setattr__(self, "fallbacks", _runnables(self.fallbacks))
+
+    @property
+    def acts(self) -> bool:
+        """Whether the branch needs more than one plain call."""
+        return bool(self.retry or self.fallbacks or self.timeout)
+
+    def over(self, default: BranchPolicy) -> BranchPolicy:
+        """Return this policy with `default`'s value in every field that it leaves out."""
+        mine = {f.name: getattr(self, f.name) for f in fields(self)}
+        return BranchPolicy(
+            **{name: getattr(default, name) if value in (None, ()) else value for name, value in mine.items()}
+        )
+
+
+def _runnables(fallbacks: object) -> tuple[Runnable[Any, Any], ...]:
+    if isinstance(fallbacks, str | bytes | Mapping | Runnable) or not isinstance(fallbacks, Sequence):
+        msg = f"BranchPolicy.fallbacks must be a list of runnables, got {type(fallbacks).__name__}"
+        raise DeclarationError(msg, help="write fallbacks=[other_model]")
+    return tuple(coerce_to_runnable(one) for one in fallbacks)
+
+
+def checked_policy(policy: object, what: str) -> BranchPolicy:
+    """Return `policy`, or raise `DeclarationError` if it is none."""
+    if not isinstance(policy, BranchPolicy):
+        msg = f"{what} must be a BranchPolicy, got {policy!r}"
+        raise DeclarationError(msg, help="write BranchPolicy(retry=RetryPolicy(...), ...)")
+    return policy
+
+
+@dataclass(frozen=True, slots=True)
+class BranchPolicies:
+    """The default policy of a fan-out and what single branches have instead."""
+
+    default: BranchPolicy = BranchPolicy()  # frozen, so one for all will do
+    by_branch: Mapping[str, BranchPolicy] = field(default_factory=dict)
+
+    def for_branch(self, key: str) -> BranchPolicy:
+        """Return the policy of branch `key`."""
+        own = self.by_branch.get(key)
+        return self.default if own is None else own.over(self.default)
+
+    def but(self, default: BranchPolicy | None, by_branch: Mapping[str, BranchPolicy]) -> BranchPolicies:
+        """Return these policies with others laid over them, field by field."""
+        merged = dict(self.by_branch)
+        for key, policy in by_branch.items():
+            merged[key] = policy.over(merged[key]) if key in merged else policy
+        return BranchPolicies(default.over(self.default) if default is not None else self.default, merged)
+
+    def checked_for(self, branches: Sequence[str]) -> BranchPolicies:
+        """Return these policies if each names a branch."""
+        for key, policy in self.by_branch.items():
+            if key not in branches:
+                raise UnknownBranchError(key, branches, where="with_policy")
+            checked_policy(policy, f"the policy of branch {key!r}")
+        return self

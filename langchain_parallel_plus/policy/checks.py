@@ -1,0 +1,53 @@
+"""What every policy checks of its fields, and how it shows them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import timedelta
+
+from langchain_parallel_plus.errors import DeclarationError
+
+__all__ = ("ShortRepr", "check_instance", "check_seconds", "check_whole")
+
+
+def check_seconds(owner: object, name: str, *, zero: bool = False) -> None:
+    """Turn the field into float seconds, or refuse it."""
+    value = getattr(owner, name)
+    if value is None:
+        return
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not (seconds > 0 or (zero and seconds == 0)):
+        least = "0 or more" if zero else "more than 0"
+        msg = f"{type(owner).__name__}.{name} must be {least} seconds, got {value!r}"
+        raise DeclarationError(msg, help="give seconds as a number or a timedelta, or leave it out")
+    object.__setattr__(owner, name, float(seconds))
+
+
+def check_whole(owner: object, name: str, value: object, least: int) -> None:
+    """Refuse `value` unless it is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        msg = f"{type(owner).__name__}.{name} must be a whole number of at least {least}, got {value!r}"
+        raise DeclarationError(msg, help=f"use {name}={least} or more")
+
+
+class ShortRepr:
+    """Shows only what differs from the defaults: the repr is the code that makes the value."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        shown = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)  # type: ignore[arg-type]  # only dataclasses derive from this
+            if getattr(self, f.name) != f.default and getattr(self, f.name) != ()
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def check_instance(owner: object, name: str, kind: type) -> None:
+    """Refuse the field unless it is left out or of type `kind`."""
+    value = getattr(owner, name)
+    if value is not None and not isinstance(value, kind):
+        msg = f"{type(owner).__name__}.{name} takes a {kind.__name__}, got {value!r}"
+        raise DeclarationError(msg, help=f"write {name}={kind.__name__}(...)")
