@@ -147,7 +147,8 @@ class ThreadPump:
         except BaseException as raised:  # carried to the consumer's thread
             error = raised
         self._on_end()
-        self._inbox.put((self._index, END, None) if error is None else (self._index, ERROR, error))
+        if not self._closed:  # nobody reads on, and what lay in the inbox would live as long as the caller's exception
+            self._inbox.put((self._index, END, None) if error is None else (self._index, ERROR, error))
         self._ended.set()
 
     def _produce(self, stream: Iterator[Any]) -> None:

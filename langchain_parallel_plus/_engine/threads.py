@@ -61,7 +61,8 @@ def _call(
         except BaseException as raised:  # carried to the caller's thread
             error = raised
         running.end()
-        inbox.put((running.index, output, error))
+        if not running.scope.token.cancelled:  # else it would live as long as the exception that ended the call
+            inbox.put((running.index, output, error))
 
     return call
 

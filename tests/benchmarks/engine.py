@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda, RunnableParallel
@@ -73,34 +75,45 @@ def blocking_calls() -> Iterator[Row]:
     yield Row("ainvoke, 60 branches of 0.1 s blocking work", took * 1e3, 100.0, "ms", "", "0.1 s")
 
 
-def _out_of_step(index: int) -> RunnableGenerator[Any, int]:
-    def sync(inputs: Iterator[Any]) -> Iterator[int]:
-        yield from range(5)
+def _out_of_step(index: int, chunks: int, apart: float) -> RunnableGenerator[Any, int]:
+    """Chunks at times of its own, seldom together with those of the others."""
 
-    async def chunks(inputs: AsyncIterator[Any]) -> AsyncIterator[int]:
-        for number in range(5):
-            await asyncio.sleep(0.0001 * (1 + (index * 7919 + number * 104729) % 50))
+    def sync(inputs: Iterator[Any]) -> Iterator[int]:
+        yield from range(chunks)
+
+    async def tasks(inputs: AsyncIterator[Any]) -> AsyncIterator[int]:
+        times = random.Random(index)
+        for number in range(chunks):
+            await asyncio.sleep(times.uniform(0, apart))
             yield number
 
-    return RunnableGenerator(sync, chunks)
+    return RunnableGenerator(sync, tasks)
+
+
+def _cpu_a_chunk(make: Make, count: int) -> float:
+    """Return the CPU seconds of one more chunk: of long streams less short ones, so that starting is left out."""
+    few, many = 2, 6
+
+    async def drain(chunks: int) -> float:
+        fan_out = make({f"b{i}": _out_of_step(i, chunks, count / 1000) for i in range(count)})
+        began = time.process_time()
+        async for _ in fan_out.astream(1):
+            pass
+        return time.process_time() - began
+
+    return (asyncio.run(drain(many)) - asyncio.run(drain(few))) / (count * (many - few))
 
 
 def streams() -> Iterator[Row]:
     for count, target in ((10, ""), (100, ""), (1000, "<= 0.2x")):
-        steps = {f"b{i}": _out_of_step(i) for i in range(count)}
-
-        async def drain(fan_out: Runnable[Any, Any]) -> None:
-            async for _ in fan_out.astream(1):
-                pass
-
-        plus, plain = RunnableParallelPlus(steps), RunnableParallel(steps)
-        yield against(
-            f"astream, {count} branches out of step, 5 chunks each",
-            lambda plus=plus, drain=drain: aseconds(lambda: drain(plus), 1),
-            lambda plain=plain, drain=drain: aseconds(lambda: drain(plain), 1),
+        row = against(
+            f"astream, {count} branches out of step, CPU a chunk",
+            lambda count=count: _cpu_a_chunk(RunnableParallelPlus, count),
+            lambda count=count: _cpu_a_chunk(RunnableParallel, count),
             target=target,
             repeats=3,
         )
+        yield replace(row, ours=row.ours * 1e3, theirs=row.theirs * 1e3, unit="us")
 
 
 def _nested(make: Make, depth: int) -> Runnable[Any, Any]:

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 
 import pytest
 from langchain_core.runnables import RunnableParallel
-
-pytest.register_assert_rewrite("tests.contract.aftermath")
 
 from langchain_parallel_plus import RunnableParallelPlus
 from langchain_parallel_plus._engine.capacity import Capacity, Permit
@@ -15,6 +14,15 @@ from tests.contract.probes import Parallel
 # pytest-asyncio asks for the current loop before its first test, and Python 3.11 makes one that nobody closes: the next
 # garbage collection would report it to whichever test runs then.
 asyncio.set_event_loop(None)
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _small_heap() -> Iterator[None]:
+    """Take what was imported out of the garbage collector's sight: these tests ask it often what is left."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(params=[RunnableParallel, RunnableParallelPlus], ids=["upstream", "plus"])

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.runnables import RunnableParallel
+from langchain_core.runnables import RunnableLambda, RunnableParallel
+
+from langchain_parallel_plus import RunnableParallelPlus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-__all__ = ("Gauge", "Parallel", "Run", "Runs", "others")
+    from langchain_core.runnables import Runnable
+
+__all__ = ("Gauge", "Parallel", "Run", "Runs", "leaf", "others", "plus")
 
 Parallel = type[RunnableParallel[Any]]
+
+
+def plus(steps__: Any = None, /, **options: Any) -> RunnableParallelPlus[Any]:
+    """Return a fan-out; of any input, which a type checker cannot know from its branches."""
+    return RunnableParallelPlus(steps__, **options)
 
 
 class Gauge:
@@ -38,6 +48,22 @@ class Gauge:
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self.inside -= 1
+
+
+def leaf(gauge: Gauge, seconds: float) -> Runnable[Any, Any]:
+    """Return leaf work: in threads a thousandth of the seconds, in tasks on virtual time."""
+
+    def work(value: Any) -> Any:
+        with gauge:
+            time.sleep(seconds / 1000)
+        return value
+
+    async def awork(value: Any) -> Any:
+        with gauge:
+            await asyncio.sleep(seconds)
+        return value
+
+    return RunnableLambda(work, afunc=awork)
 
 
 def others() -> set[asyncio.Task[Any]]:
@@ -62,7 +88,7 @@ class Run:
     """How often its end or its error was reported."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Runs(BaseCallbackHandler):
     """Records every run; in line, so that the order is that of the events."""
 

@@ -18,11 +18,10 @@ from langchain_parallel_plus import (
     ErrorKind,
     FanOutError,
     JoinPolicy,
-    RunnableParallelPlus,
     fan_out_results,
 )
 from tests.contract.aftermath import left_nothing, left_nothing_in_tasks
-from tests.contract.probes import Runs
+from tests.contract.probes import Runs, plus
 from tests.modes import MODES, Mode
 
 UNIT = 0.03
@@ -101,7 +100,7 @@ async def test_k_of_n_takes_the_first_k_and_cancels_the_rest(mode: Mode) -> None
 
     async def work(world: World, runs: Runs) -> Any:
         worlds.append(world)
-        fan_out = RunnableParallelPlus(
+        fan_out = plus(
             never=world.never(), third=world.after(5, "3"), second=world.after(2, "2"), first=world.after(1, "1")
         ).with_join(JoinPolicy(wait_for=2))
         output = await mode.run(fan_out, 0, {"callbacks": [runs]})
@@ -114,7 +113,7 @@ async def test_k_of_n_takes_the_first_k_and_cancels_the_rest(mode: Mode) -> None
 @_with_modes
 async def test_the_first_valid_output_wins_and_failures_count_for_nothing(mode: Mode) -> None:
     async def work(world: World, runs: Runs) -> Any:
-        fan_out = RunnableParallelPlus(
+        fan_out = plus(
             broken=world.after(1, ValueError("no")),
             empty=world.after(2, ""),
             valid=world.after(4, "an answer"),
@@ -133,7 +132,7 @@ async def test_the_first_valid_output_wins_and_failures_count_for_nothing(mode: 
 async def test_at_the_deadline_the_results_so_far_are_the_result(mode: Mode) -> None:
     async def work(world: World, runs: Runs) -> Any:
         join = JoinPolicy(min_success=1, deadline=5 * world.unit)
-        fan_out = RunnableParallelPlus(quick=world.after(1, "in"), never=world.never()).with_join(join)
+        fan_out = plus(quick=world.after(1, "in"), never=world.never()).with_join(join)
         began = time.monotonic()
         output = await mode.run(fan_out, 0, {"callbacks": [runs]})
         assert time.monotonic() - began < 20 * UNIT
@@ -150,7 +149,7 @@ async def test_at_the_deadline_the_results_so_far_are_the_result(mode: Mode) -> 
 async def test_too_few_in_time_is_an_error_with_everything_that_is_known(mode: Mode) -> None:
     async def work(world: World, runs: Runs) -> Any:
         join = JoinPolicy(min_success=2, deadline=5 * world.unit)
-        fan_out = RunnableParallelPlus(
+        fan_out = plus(
             quick=world.after(1, "in"), broken=world.after(2, ValueError("no")), never=world.never()
         ).with_join(join)
         with pytest.raises(FanOutError) as caught:
@@ -170,7 +169,7 @@ async def test_too_few_in_time_is_an_error_with_everything_that_is_known(mode: M
 @_with_modes
 async def test_too_few_is_known_as_soon_as_enough_have_failed(mode: Mode) -> None:
     async def work(world: World, runs: Runs) -> Any:
-        fan_out = RunnableParallelPlus(
+        fan_out = plus(
             a=world.after(1, ValueError("a")), b=world.after(2, KeyError("b")), never=world.never()
         ).with_join(JoinPolicy(min_success=2))
         with pytest.raises(FanOutError, match="at least 2 must"):
@@ -186,7 +185,7 @@ async def test_a_required_branch_is_waited_for_and_its_failure_is_the_fan_outs(m
 
     async def waits(world: World, runs: Runs) -> Any:
         fan_out = (
-            RunnableParallelPlus(quick=world.after(1, "1"), needed=world.after(3, "2"), never=world.never())
+            plus(quick=world.after(1, "1"), needed=world.after(3, "2"), never=world.never())
             .with_policy(needed=required)
             .with_join(JoinPolicy(wait_for=1))
         )
@@ -194,7 +193,7 @@ async def test_a_required_branch_is_waited_for_and_its_failure_is_the_fan_outs(m
 
     async def fails(world: World, runs: Runs) -> Any:
         fan_out = (
-            RunnableParallelPlus(needed=world.after(1, KeyError("gone")), never=world.never())
+            plus(needed=world.after(1, KeyError("gone")), never=world.never())
             .with_policy(needed=required)
             .with_join(JoinPolicy(wait_for=1))
         )
@@ -208,7 +207,7 @@ async def test_a_required_branch_is_waited_for_and_its_failure_is_the_fan_outs(m
 @_with_modes
 async def test_a_late_result_changes_nothing(mode: Mode) -> None:
     async def work(world: World, runs: Runs) -> Any:
-        fan_out = RunnableParallelPlus(first=world.after(1, "1"), late=world.never()).with_join(JoinPolicy(wait_for=1))
+        fan_out = plus(first=world.after(1, "1"), late=world.never()).with_join(JoinPolicy(wait_for=1))
         output = await mode.run(fan_out, 0, {"callbacks": [runs]})
         before = dict(output)
         world.released.set()
@@ -225,7 +224,7 @@ async def test_a_failed_branch_raises_or_stays_as_a_value_or_is_left_out(
     mode: Mode, on_failure: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work(world: World, runs: Runs) -> Any:
-        fan_out = RunnableParallelPlus(
+        fan_out = plus(
             a=world.after(2, "in"), bad=world.after(1, ValueError("no")), z=world.after(3, "too")
         ).with_policy(bad=BranchPolicy(on_failure=on_failure))
         if on_failure == "raise":
@@ -256,7 +255,7 @@ async def test_a_failed_branch_raises_or_stays_as_a_value_or_is_left_out(
 @pytest.mark.parametrize("on_failure", ["raise", "keep", "drop"])
 async def test_a_stream_that_breaks_keeps_what_it_had_said(mode: Mode, on_failure: Any) -> None:
     async def work(world: World, runs: Runs) -> Any:
-        fan_out = RunnableParallelPlus(text=world.text("half ", "a te", ValueError("cut")), ok=world.text("whole"))
+        fan_out = plus(text=world.text("half ", "a te", ValueError("cut")), ok=world.text("whole"))
         fan_out = fan_out.with_policy(text=BranchPolicy(on_failure=on_failure))
         if on_failure != "raise":
             return await mode.run(fan_out, 0, {"callbacks": [runs]})

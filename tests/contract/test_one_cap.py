@@ -11,29 +11,13 @@ from typing import Any
 import pytest
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
 
-from langchain_parallel_plus import BranchPolicy, DeclarationError, RetryPolicy, RunnableParallelPlus, TimeoutPolicy
+from langchain_parallel_plus import BranchPolicy, DeclarationError, RetryPolicy, TimeoutPolicy
 from tests.contract.aftermath import soon
-from tests.contract.probes import Gauge
+from tests.contract.probes import Gauge, leaf, plus
 from tests.modes import MODES, Mode
 
 SYNC = [mode for mode in MODES if mode.sync]
 ASYNC = [mode for mode in MODES if not mode.sync]
-
-
-def _leaf(gauge: Gauge, seconds: float) -> Runnable[Any, Any]:
-    """Return leaf work: in threads a thousandth of the seconds, in tasks on virtual time."""
-
-    def work(value: Any) -> Any:
-        with gauge:
-            time.sleep(seconds / 1000)
-        return value
-
-    async def awork(value: Any) -> Any:
-        with gauge:
-            await asyncio.sleep(seconds)
-        return value
-
-    return RunnableLambda(work, afunc=awork)
 
 
 def _streaming_leaf(gauge: Gauge, seconds: float) -> Runnable[Any, Any]:
@@ -64,15 +48,15 @@ async def _same(value: Any) -> Any:
 _SAME = RunnableLambda(lambda value: value, afunc=_same)
 
 Leaf = Callable[[Gauge, float], Runnable[Any, Any]]
-LEAVES = pytest.mark.parametrize("leaf", [_leaf, _streaming_leaf], ids=["call", "stream"])
+LEAVES = pytest.mark.parametrize("leaf", [leaf, _streaming_leaf], ids=["call", "stream"])
 
 
 def _three_levels(gauge: Gauge, leaf: Leaf) -> tuple[Runnable[Any, Any], int]:
     """Return a fan-out of three levels, uneven, with chains and policies in between, and its number of leaves."""
-    deepest = RunnableParallelPlus(a=leaf(gauge, 3), b=leaf(gauge, 1))
+    deepest = plus(a=leaf(gauge, 3), b=leaf(gauge, 1))
     guarded = BranchPolicy(retry=RetryPolicy(), timeout=TimeoutPolicy(run_timeout=600))
-    middle = RunnableParallelPlus(a=deepest, b=leaf(gauge, 2), c=_SAME | deepest).with_policy(c=guarded)
-    return RunnableParallelPlus(a=middle, b=leaf(gauge, 4), c=middle.with_retry(), d=leaf(gauge, 1)), 12
+    middle = plus(a=deepest, b=leaf(gauge, 2), c=_SAME | deepest).with_policy(c=guarded)
+    return plus(a=middle, b=leaf(gauge, 4), c=middle.with_retry(), d=leaf(gauge, 1)), 12
 
 
 async def _check(mode: Mode, leaf: Leaf, cap: int, caps: list[Any]) -> None:
@@ -123,7 +107,7 @@ async def _abatch_as_completed(runnable: Runnable[Any, Any], inputs: list[Any], 
 @pytest.mark.parametrize("batch", [_batch, _batch_as_completed])
 def test_items_branches_and_levels_share_one_cap_in_threads(batch: Any, cap: int, caps: list[Any]) -> None:
     gauge = Gauge()
-    tree, leaves = _three_levels(gauge, _leaf)
+    tree, leaves = _three_levels(gauge, leaf)
     outputs = batch(tree, [0, 1, 2, 3], {"max_concurrency": cap})
     assert [output["b"] for output in outputs] == [0, 1, 2, 3]
     assert (gauge.peak, gauge.entered) == (cap, 4 * leaves)
@@ -134,7 +118,7 @@ def test_items_branches_and_levels_share_one_cap_in_threads(batch: Any, cap: int
 @pytest.mark.parametrize("batch", [_abatch, _abatch_as_completed])
 async def test_items_branches_and_levels_share_one_cap_in_tasks(batch: Any, cap: int, caps: list[Any]) -> None:
     gauge = Gauge()
-    tree, leaves = _three_levels(gauge, _leaf)
+    tree, leaves = _three_levels(gauge, leaf)
     outputs = await batch(tree, [0, 1, 2, 3], {"max_concurrency": cap})
     assert [output["b"] for output in outputs] == [0, 1, 2, 3]
     assert (gauge.peak, gauge.entered) == (cap, 4 * leaves)
@@ -149,8 +133,8 @@ async def test_blocking_branches_of_tasks_obey_the_cap(method: str, caps: list[A
             time.sleep(0.005)
         return value
 
-    inner = RunnableParallelPlus({str(n): blocking for n in range(4)})
-    tree = RunnableParallelPlus(a=inner, b=inner, c=blocking)
+    inner = plus({str(n): blocking for n in range(4)})
+    tree = plus(a=inner, b=inner, c=blocking)
     if method == "ainvoke":
         await tree.ainvoke(0, {"max_concurrency": 3})
     else:
@@ -164,17 +148,17 @@ async def test_blocking_branches_of_tasks_obey_the_cap(method: str, caps: list[A
 async def test_a_tighter_cap_below_holds_within_the_one_above(caps: list[Any]) -> None:
     everything, inner = Gauge(), Gauge()
 
-    async def leaf(value: Any) -> Any:
+    async def tightly_capped(value: Any) -> Any:
         with everything, inner:
             await asyncio.sleep(1)
         return value
 
-    below = RunnableParallelPlus({str(n): leaf for n in range(6)})
+    below = plus({str(n): tightly_capped for n in range(6)})
 
     async def tight(value: Any) -> Any:
         return await below.ainvoke(value, {"max_concurrency": 2})
 
-    tree = RunnableParallelPlus(a=tight, **{f"x{n}": _leaf(everything, 1) for n in range(6)})
+    tree = plus(a=tight, **{f"x{n}": leaf(everything, 1) for n in range(6)})
     await tree.ainvoke(0, {"max_concurrency": 3})
     assert (inner.peak, everything.peak) == (2, 3)
     assert (inner.entered, everything.entered) == (6, 12)
@@ -191,7 +175,7 @@ async def test_a_back_off_holds_no_permit(caps: list[Any]) -> None:
         return "in"
 
     retry = BranchPolicy(retry=RetryPolicy(initial_interval=100, max_interval=100, jitter=False))
-    tree = RunnableParallelPlus(flaky=flaky, work=_leaf(Gauge(), 7)).with_policy(flaky=retry)
+    tree = plus(flaky=flaky, work=leaf(Gauge(), 7)).with_policy(flaky=retry)
     assert await tree.ainvoke(0, {"max_concurrency": 1}) == {"flaky": "in", "work": 0}
     assert asyncio.get_running_loop().time() == pytest.approx(100, abs=0.5)
 
@@ -208,10 +192,10 @@ async def test_a_fan_out_that_ended_early_has_given_its_permits_back(
     mode: Mode, inner_ends: str, caps: list[Any]
 ) -> None:
     gauge = Gauge()
-    last = _fails_in_a_second if inner_ends == "failure" else _leaf(gauge, 3600)
-    inner = RunnableParallelPlus(a=_leaf(gauge, 3600), b=_leaf(gauge, 3600), c=last)
+    last = _fails_in_a_second if inner_ends == "failure" else leaf(gauge, 3600)
+    inner = plus(a=leaf(gauge, 3600), b=leaf(gauge, 3600), c=last)
     policy = BranchPolicy(on_failure="keep", timeout=TimeoutPolicy(run_timeout=20))
-    tree = RunnableParallelPlus(inner=inner, x=_leaf(gauge, 1), y=_leaf(gauge, 1)).with_policy(inner=policy)
+    tree = plus(inner=inner, x=leaf(gauge, 1), y=leaf(gauge, 1)).with_policy(inner=policy)
     output = await mode.run(tree, 5, {"max_concurrency": 3})
     assert (output["x"], output["y"]) == (5, 5)
     assert not output["inner"]
@@ -231,7 +215,7 @@ async def test_an_abandoned_thread_gives_its_permit_back_when_it_ends(mode: Mode
         raise LookupError
 
     with pytest.raises(LookupError):
-        await mode.run(RunnableParallelPlus(late=late, fails=fails), 0, {"max_concurrency": 2})
+        await mode.run(plus(late=late, fails=fails), 0, {"max_concurrency": 2})
     going_on.set()
     assert ended.wait(5)
     assert soon(lambda: all(cap.free == cap.limit for cap in caps))
@@ -241,5 +225,5 @@ async def test_an_abandoned_thread_gives_its_permit_back_when_it_ends(mode: Mode
 async def test_a_cap_that_is_none_is_refused_before_anything_is_called(mode: Mode, cap: Any) -> None:
     gauge = Gauge()
     with pytest.raises(DeclarationError, match="max_concurrency must be a whole number of at least 1"):
-        await mode.run(RunnableParallelPlus(a=_leaf(gauge, 0), b=_leaf(gauge, 0)), 0, {"max_concurrency": cap})
+        await mode.run(plus(a=leaf(gauge, 0), b=leaf(gauge, 0)), 0, {"max_concurrency": cap})
     assert gauge.entered == 0
