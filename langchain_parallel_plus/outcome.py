@@ -15,7 +15,7 @@ from langchain_parallel_plus.errors import ParallelPlusError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ("BranchFailure", "BranchOutcome", "ErrorKind", "FanOutResults", "fan_out_results", "redact")
+__all__ = ("BranchFailure", "BranchOutcome", "ErrorKind", "FanOutResults", "described", "fan_out_results", "redact")
 
 BranchOutcome = Literal["ok", "recovered", "failed", "timed_out", "skipped", "cancelled"]
 """How a branch ended: at once, after a retry or fallback, with an error, on a clock, not needed, or cancelled."""
@@ -44,8 +44,27 @@ class ErrorKind(StrEnum):
     """An error that nothing is known about, such as a bug in the branch: never retried by default."""
 
 
-_SECRET = re.compile(r"\b(sk|pk|rk|gsk|xai|key|ghp|AIza)([-_]?)[A-Za-z0-9_\-*]{8,}|(?<=Bearer )[A-Za-z0-9._\-]{8,}")
+_SECRETS = (
+    # Keys that say by their first letters what they are: OpenAI, Groq, xAI, GitHub, Hugging Face, LangSmith, AWS, Google ...
+    re.compile(r"\b(?:sk|pk|rk|gsk|xai|ghp|gho|hf|r8|pplx|tvly|lsv2|pcsk|nvapi)[-_][A-Za-z0-9_\-*]{8,}"),
+    re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}|\bAIza[0-9A-Za-z_\-]{12,}"),
+    # What follows a name that announces a secret, in headers, URLs and JSON.
+    re.compile(
+        r"(?i)(?<=\bBearer )[^\s\"',;]{8,}|(?<=\bBasic )[A-Za-z0-9+/=]{8,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+        r"|(?<=key[=:])[^\s&\"',;]{8,}|(?<=key: )[^\s&\"',;]{16,}|(?<=token[=:])[^\s&\"',;]{8,}"
+        r"|(?<=secret[=:])[^\s&\"',;]{8,}|(?<=password[=:])[^\s&\"',;]+"
+    ),
+)
 _MESSAGE_LIMIT = 500
+
+
+def described(error: BaseException, *, limit: int = _MESSAGE_LIMIT) -> str:
+    """Return an error's message, redacted; also where the error's own `__str__` fails, and without our `help:` line."""
+    try:
+        text = error.message if isinstance(error, ParallelPlusError) else str(error)
+    except Exception as failure:  # noqa: BLE001  # a foreign class's own code
+        text = f"(no message: its __str__ raised {type(failure).__name__})"
+    return redact(text, limit=limit)
 
 
 def redact(text: str, *, limit: int = _MESSAGE_LIMIT) -> str:
@@ -58,7 +77,9 @@ def redact(text: str, *, limit: int = _MESSAGE_LIMIT) -> str:
         assert redact("bad key sk-abcdefgh12345678") == "bad key [redacted]"
         ```
     """
-    shown = _SECRET.sub("[redacted]", text[: 4 * limit])
+    shown = text[: 4 * limit]
+    for secret in _SECRETS:
+        shown = secret.sub("[redacted]", shown)
     return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."
 
 
@@ -110,7 +131,7 @@ class BranchFailure(Serializable):
         failure = cls(
             branch=branch,
             kind=kind,
-            message=redact(error.message if isinstance(error, ParallelPlusError) else str(error)),
+            message=described(error),
             error_type=type(error).__name__,
             attempts=attempts,
             seconds=round(seconds, 6),
@@ -164,9 +185,11 @@ class FanOutResults:
     """What the finished branches returned, by branch, in declared order."""
     failures: Mapping[str, BranchFailure] = field(default_factory=dict)
     """The branches that failed, by branch, in declared order."""
+    inner: Mapping[str, FanOutResults] = field(default_factory=dict)
+    """Where a failed branch was, or held, a fan-out itself: what that one had finished, by branch."""
 
 
-def fan_out_results(error: BaseException) -> FanOutResults | None:
+def fan_out_results(error: BaseException | None) -> FanOutResults | None:
     """Return what the fan-out that raised `error` had finished, or `None` if no fan-out raised it.
 
     Example:

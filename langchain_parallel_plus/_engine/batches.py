@@ -125,7 +125,7 @@ async def acompleted(calls: list[Callable[[], Awaitable[Any]]], config: Runnable
     def ended(index: int, task: asyncio.Task[Any]) -> None:
         tasks.discard(task)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        inbox.put_nowait((index, None if error else task.result(), error))
+        inbox.put_nowait((index, None if error is not None else task.result(), error))
 
     def start(index: int) -> None:
         context = copy_context()

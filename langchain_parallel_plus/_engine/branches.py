@@ -61,6 +61,10 @@ class RunningBranch:
         if self._gate is not None:
             self._gate.enter(self.context)
 
+    def begin(self) -> None:
+        """Note that the branch has started, which it may not have by the time the fan-out ends."""
+        self.scope.tally.attempts = max(self.scope.tally.attempts, 1)
+
     def end(self) -> None:
         """Give back whatever the branch still holds; call it once, when nothing runs in its context any more."""
         if self.scope.permit is not None:

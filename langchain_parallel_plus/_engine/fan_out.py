@@ -10,7 +10,7 @@ from langchain_parallel_plus._engine.chunks import Streamed
 from langchain_parallel_plus._engine.join import JoinCount, JoinRule, Verdict
 from langchain_parallel_plus.errors import DeadlineExceededError, FanOutError, ParallelPlusError
 from langchain_parallel_plus.observe.event import Event, emit, listening
-from langchain_parallel_plus.outcome import BranchFailure, BranchOutcome, ErrorKind, FanOutResults
+from langchain_parallel_plus.outcome import BranchFailure, BranchOutcome, ErrorKind, FanOutResults, fan_out_results
 from langchain_parallel_plus.providers.classify import classify
 
 if TYPE_CHECKING:
@@ -171,6 +171,11 @@ class FanOutRun:
             self._stopped_by = error
             self.verdict = Verdict.DONE
 
+    def interrupt(self, error: BaseException) -> None:
+        """End the fan-out with an error from outside, such as a cancellation, even if it has just been decided."""
+        self._stopped_by = error
+        self.verdict = Verdict.DONE
+
     def expire(self) -> None:
         """Fail whatever is not in by the deadline."""
         seconds = self.fan_out.deadline or 0.0
@@ -279,10 +284,10 @@ class FanOutRun:
 
     def _results(self) -> FanOutResults:
         keys = [branch.key for branch in self.fan_out.branches]
-        return FanOutResults(
-            outputs={key: _plain(self._outputs[i]) for i, key in enumerate(keys) if i in self._outputs},
-            failures={key: self._failures[i] for i, key in enumerate(keys) if i in self._failures},
-        )
+        outputs = {key: _plain(self._outputs[i]) for i, key in enumerate(keys) if i in self._outputs}
+        failures = {key: self._failures[i] for i, key in enumerate(keys) if i in self._failures}
+        inner = {key: results for key, failure in failures.items() if (results := fan_out_results(failure.error))}
+        return FanOutResults(outputs=outputs, failures=failures, inner=inner)
 
     def _with_results(self, error: BaseException) -> BaseException:
         try:

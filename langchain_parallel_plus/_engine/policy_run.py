@@ -27,7 +27,7 @@ from langchain_parallel_plus._engine.machine import (
 )
 from langchain_parallel_plus._engine.scope import Scope, Tally
 from langchain_parallel_plus.errors import BranchAbandonedError, BranchTimeoutError
-from langchain_parallel_plus.outcome import redact
+from langchain_parallel_plus.outcome import described
 from langchain_parallel_plus.providers.classify import classify
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class PolicyRun:
             self.scope.tally.fell_back = True
             _log.warning(
                 "%s: %s after %d calls; going on with fallback %d: %s",
-                self.name, classified.kind.value, call.number, action.target, redact(str(error), limit=200),
+                self.name, classified.kind.value, call.number, action.target, described(error, limit=200),
             )  # fmt: skip
         return action
 
@@ -144,7 +144,7 @@ class PolicyRun:
     def error(self, action: Raise) -> BaseException:
         """Return the error that ends the run, which also tells what became of the fallbacks."""
         for number, other in enumerate(action.others, start=1):
-            note = f"fallback {number} failed too: {type(other).__name__}: {redact(str(other), limit=200)}"
+            note = f"fallback {number} failed too: {type(other).__name__}: {described(other, limit=200)}"
             if note not in getattr(action.error, "__notes__", ()):
                 action.error.add_note(note)
         return action.error

@@ -32,7 +32,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.attempts = 1
+        self.attempts = 0
         self.fell_back = False
         self.backoff = 0.0
         self.waited = 0.0

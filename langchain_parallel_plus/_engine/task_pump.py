@@ -86,7 +86,7 @@ class TaskPump:
     The next chunk is produced while the consumer has the last one; it is handed over when the consumer is done.
     """
 
-    __slots__ = ("_inbox", "_index", "_open", "_outstanding", "_permit", "_room", "task")
+    __slots__ = ("_inbox", "_index", "_on_start", "_open", "_outstanding", "_permit", "_room", "task")
 
     def __init__(
         self,
@@ -94,11 +94,13 @@ class TaskPump:
         open_stream: Callable[[], AsyncIterator[Any]],
         inbox: Inbox,
         permit: Permit | None = None,
+        on_start: Callable[[], None] | None = None,
     ) -> None:
         self._index = index
         self._open = open_stream
         self._inbox = inbox
         self._permit = permit
+        self._on_start = on_start
         self._outstanding = False
         self._room: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
@@ -118,6 +120,8 @@ class TaskPump:
         try:
             if self._permit is not None:
                 await self._permit.aacquire()
+            if self._on_start is not None:
+                self._on_start()
             await self._produce(self._open())
         except Exception as error:  # carried to the consumer
             self._inbox.put((self._index, ERROR, error))

@@ -26,8 +26,9 @@ __all__ = ("ainvoke", "atransform", "cancel_and_wait")
 
 _log = logging.getLogger("langchain_parallel_plus")
 
-_DRAIN_SECONDS = 10.0
-"""How long cancelled tasks may take to clean up before they are left behind with a warning."""
+_DRAIN_SECONDS = 2.0
+"""How long cancelled tasks may take to clean up before they are left behind with a warning: the most by which a branch
+that resists its cancellation can make a timeout or a deadline late."""
 
 
 async def ainvoke(
@@ -48,7 +49,7 @@ async def ainvoke(
                     around.token.cancel()
                     await cancel_and_wait(tasks.values())
     except BaseException as error:  # cancellation too: conclude() raises it with what is finished
-        run.stop(error)
+        run.interrupt(error)
     return run.conclude()
 
 
@@ -62,8 +63,11 @@ async def _gather(run: FanOutRun, around: Surroundings, value: Any, tasks: dict[
 
     def ended(running: RunningBranch, task: asyncio.Task[Any]) -> None:
         tasks.pop(running.index, None)
-        running.end()
-        _take_in(run, running.index, task)
+        try:
+            running.end()
+            _take_in(run, running.index, task)
+        except BaseException as error:  # ours, or that of a class that a branch raised: nobody else would hear of it
+            run.stop(error)
         wake()
 
     def expire() -> None:
@@ -86,20 +90,29 @@ async def _gather(run: FanOutRun, around: Surroundings, value: Any, tasks: dict[
 
 def _call(running: RunningBranch, value: Any) -> Coroutine[Any, Any, Any]:
     """Return the coroutine of a branch: its own one where nothing has to be waited for first."""
-    if running.scope.permit is None:
+    if running.scope.permit is not None:
+        return _permitted(running, value)
+    running.begin()
+    try:
         call: object = running.context.run(running.branch.async_step.ainvoke, value, running.config)
-        return call if asyncio.iscoroutine(call) else _awaited(call)
-    return _permitted(running, value)
+    except Exception as error:  # a runnable whose `ainvoke` is a plain function: the error is the branch's all the same
+        return _failed(error)
+    return call if asyncio.iscoroutine(call) else _awaited(call)
 
 
 async def _awaited(call: Any) -> Any:
     return await call
 
 
+async def _failed(error: Exception) -> Any:
+    raise error
+
+
 async def _permitted(running: RunningBranch, value: Any) -> Any:
     permit = running.scope.permit
     if permit is not None:
         await permit.aacquire()
+    running.begin()
     return await running.branch.async_step.ainvoke(value, running.config)
 
 
@@ -119,9 +132,14 @@ async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
         task.cancel()
     if not pending:
         return
-    _, stuck = await asyncio.wait(pending, timeout=_DRAIN_SECONDS)
+    try:
+        await asyncio.wait(pending, timeout=_DRAIN_SECONDS)
+    except asyncio.CancelledError:  # whoever cancels this wait too is obeyed, once the branches have cleaned up
+        await asyncio.wait(pending, timeout=_DRAIN_SECONDS)
+        raise
+    stuck = sum(not task.done() for task in pending)
     if stuck:
-        _log.warning("%d cancelled branches have not ended within %g s", len(stuck), _DRAIN_SECONDS)
+        _log.warning("%d cancelled branches have not ended within %g s", stuck, _DRAIN_SECONDS)
 
 
 @asynccontextmanager
@@ -187,7 +205,7 @@ async def atransform(
                 around.token.cancel()
                 await cancel_and_wait(pump.task for pump in pumps if pump.task is not None)
     except BaseException as error:
-        run.stop(error)
+        run.interrupt(error)
         raise
     finally:
         run.tell_end()
@@ -200,6 +218,7 @@ def _pump(running: RunningBranch, inputs: AsyncIterator[Any], inbox: Inbox) -> T
         lambda: running.branch.async_step.atransform(inputs, running.config),
         inbox,
         running.scope.permit,
+        running.begin,
     )
 
 

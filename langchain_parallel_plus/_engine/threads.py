@@ -47,7 +47,7 @@ def invoke(
             finally:
                 _give_up_the_rest(around)
     except BaseException as error:  # KeyboardInterrupt too: conclude() raises it with what is finished
-        run.stop(error)
+        run.interrupt(error)
     return run.conclude()
 
 
@@ -75,6 +75,7 @@ def _start(running: RunningBranch, around: Surroundings, job: Callable[[], None]
         if around.token.cancelled:
             running.end()
         else:
+            running.begin()
             job()
 
     permit = running.scope.permit
@@ -159,7 +160,7 @@ def transform(
                 for pump in pumps:
                     pump.close()
     except BaseException as error:
-        run.stop(error)
+        run.interrupt(error)
         raise
     finally:
         run.tell_end()

@@ -1,0 +1,108 @@
+"""Random trees of fan-outs with random delays, failures, joins, caps and cancellations, against the oracle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import looptime
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from langchain_parallel_plus._engine.workers import WORKERS
+from tests.chaos.trees import Fan, World, ending, leaves, shown, trees
+from tests.contract.aftermath import soon
+from tests.modes import MODES, Mode
+
+TASK_MODES = {mode.name: mode for mode in MODES if not mode.sync}
+THREAD_MODES = {mode.name: mode for mode in MODES if mode.sync}
+ROOMY = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+def on_virtual_time(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run `work` on a loop whose clock jumps, and check that no task is left."""
+    loop = looptime.new_event_loop(start=0, end=10_000)
+    try:
+        with loop.looptime_enabled():
+            try:
+                return loop.run_until_complete(work)
+            finally:
+                left = asyncio.all_tasks(loop)
+                assert not left, left
+    finally:
+        loop.close()
+
+
+async def outcome(mode: Mode, tree: Fan, world: World, cap: int | None) -> tuple[str, Any]:
+    config: Any = {} if cap is None else {"max_concurrency": cap}
+    try:
+        return "ok", shown(await mode.run(world.runnable(tree), 0, config))
+    except Exception as error:
+        return "failed", type(error).__name__
+
+
+def expected(tree: Fan) -> tuple[str, Any]:
+    _, how, what = ending(tree)
+    return how, what
+
+
+@given(tree=trees(), name=st.sampled_from(sorted(TASK_MODES)))
+@settings(max_examples=700, deadline=None, suppress_health_check=ROOMY)
+def test_tasks_end_as_the_oracle_says_and_leave_nothing(tree: Fan, name: str) -> None:
+    world = World(unit=1.0)
+    how, what = on_virtual_time(outcome(TASK_MODES[name], tree, world, None))
+    assert (how, what or {}) == (expected(tree)[0], expected(tree)[1] or {})
+    assert world.started == world.ended <= len(leaves(tree))
+
+
+@given(tree=trees(), cap=st.integers(1, 4), name=st.sampled_from(sorted(TASK_MODES)))
+@settings(max_examples=500, deadline=None, suppress_health_check=ROOMY)
+def test_tasks_under_a_cap_never_exceed_it_and_never_hang(tree: Fan, cap: int, name: str) -> None:
+    world = World(unit=1.0)
+    on_virtual_time(outcome(TASK_MODES[name], tree, world, cap))
+    assert world.peak <= cap
+    assert world.started == world.ended
+
+
+@given(
+    tree=trees(),
+    cap=st.none() | st.integers(1, 4),
+    name=st.sampled_from(sorted(TASK_MODES)),
+    after=st.floats(0, 15, allow_nan=False),
+)
+@settings(max_examples=500, deadline=None, suppress_health_check=ROOMY)
+def test_cancelled_tasks_leave_nothing(tree: Fan, cap: int | None, name: str, after: float) -> None:
+    world = World(unit=1.0)
+
+    async def cancelled() -> None:
+        task = asyncio.ensure_future(outcome(TASK_MODES[name], tree, world, cap))
+        await asyncio.sleep(after)
+        task.cancel()
+        await asyncio.wait([task])
+        assert world.running == 0
+
+    on_virtual_time(cancelled())
+    assert world.started == world.ended
+
+
+@pytest.mark.stress
+@given(tree=trees(max_depth=2), name=st.sampled_from(sorted(THREAD_MODES)))
+@settings(max_examples=40, deadline=None, suppress_health_check=ROOMY)
+def test_threads_end_as_the_oracle_says(tree: Fan, name: str) -> None:
+    world = World(unit=0.012)  # real time: the least difference between two ends is a 64th of that, so some are close
+    how, _ = on_virtual_time(outcome(THREAD_MODES[name], _apart(tree), world, None))
+    assert how == expected(_apart(tree))[0]
+    assert soon(lambda: world.running == 0)
+    assert world.started == world.ended
+
+
+@pytest.mark.stress
+@given(tree=trees(max_depth=2), cap=st.integers(1, 3), name=st.sampled_from(sorted(THREAD_MODES)))
+@settings(max_examples=40, deadline=None, suppress_health_check=ROOMY)
+def test_threads_under_a_cap_never_exceed_it_and_never_hang(tree: Fan, cap: int, name: str) -> None:
+    world = World(unit=0.001)
+    on_virtual_time(outcome(THREAD_MODES[name], tree, world, cap))
+    assert world.peak <= cap
+    assert soon(lambda: world.running == 0 and WORKERS.running == 0)
