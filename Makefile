@@ -15,8 +15,9 @@ help: ## Show this list
 
 install: $(STAMP)-dev ## Make .venv with everything for development
 
+export FILE
 demo: $(STAMP)-demo ## Write a brief of a real document with a real model, no key needed (FILE=path for your own)
-	@$(BIN)/python -m langchain_parallel_plus.demo $(if $(FILE),"$(FILE)")
+	@$(BIN)/python -m langchain_parallel_plus.demo $(if $(FILE),-- "$$FILE")
 
 test: $(STAMP)-test ## Run the tests (ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest -q $(ARGS)

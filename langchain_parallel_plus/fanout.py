@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel
 from langchain_core.runnables.graph import Graph
-from langchain_core.runnables.utils import AddableDict, Input
+from langchain_core.runnables.utils import Input
 from pydantic import Field, PrivateAttr, SkipValidation
 
 from langchain_parallel_plus._engine import tasks, threads
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
 from langchain_parallel_plus._engine.fan_out import Branch, FanOut
+from langchain_parallel_plus._engine.namespace import namespace
 from langchain_parallel_plus._engine.offload import offloaded
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
@@ -26,6 +27,8 @@ from langchain_parallel_plus.resilient import RunnableWithPolicy
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
+
+    from langchain_parallel_plus.outcome import FanOutDict
 
 __all__ = ("RunnableParallelPlus",)
 
@@ -138,7 +141,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
         """Return the module path: under upstream's namespace a class of another package can never be loaded."""
-        return cls.__module__.split(".")
+        return namespace(cls)
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
         """Return the name of the run; of many branches it shows the first ones."""
@@ -208,7 +211,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
         *,
         single: bool = False,
         **kwargs: Any,
-    ) -> Iterator[AddableDict]:
+    ) -> Iterator[FanOutDict]:
         yield from threads.transform(self._fan_out(), inputs, config, run_manager, single=single)
 
     async def _atransform(
@@ -219,7 +222,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
         *,
         single: bool = False,
         **kwargs: Any,
-    ) -> AsyncIterator[AddableDict]:
+    ) -> AsyncIterator[FanOutDict]:
         stream = tasks.atransform(self._fan_out(), inputs, config, run_manager, single=single)
         async with aclosing(stream):
             async for chunk in stream:

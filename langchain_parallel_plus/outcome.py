@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.load.serializable import Serializable
+from langchain_core.runnables.utils import AddableDict
 from pydantic import ConfigDict, PrivateAttr
 
 from langchain_parallel_plus.errors import ParallelPlusError
@@ -15,7 +17,16 @@ from langchain_parallel_plus.errors import ParallelPlusError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ("BranchFailure", "BranchOutcome", "ErrorKind", "FanOutResults", "described", "fan_out_results", "redact")
+__all__ = (
+    "BranchFailure",
+    "BranchOutcome",
+    "ErrorKind",
+    "FanOutDict",
+    "FanOutResults",
+    "described",
+    "fan_out_results",
+    "redact",
+)
 
 BranchOutcome = Literal["ok", "recovered", "failed", "timed_out", "skipped", "cancelled"]
 """How a branch ended: at once, after a retry or fallback, with an error, on a clock, not needed, or cancelled."""
@@ -45,7 +56,7 @@ class ErrorKind(StrEnum):
 
 
 _SECRETS = (
-    # Keys that say by their first letters what they are: OpenAI, Groq, xAI, GitHub, Hugging Face, LangSmith, AWS, Google ...
+    # Keys that say by their first letters what they are: OpenAI, Groq, xAI, GitHub, Hugging Face, LangSmith, AWS ...
     re.compile(r"\b(?:sk|pk|rk|gsk|xai|ghp|gho|hf|r8|pplx|tvly|lsv2|pcsk|nvapi)[-_][A-Za-z0-9_\-*]{8,}"),
     re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}|\bAIza[0-9A-Za-z_\-]{12,}"),
     # What follows a name that announces a secret, in headers, URLs and JSON.
@@ -175,6 +186,43 @@ class BranchFailure(Serializable):
     def __getstate__(self) -> dict[Any, Any]:
         # The exception may hold sockets, locks or a response: only its description travels.
         return {**super().__getstate__(), "__pydantic_private__": {"_error": None}}
+
+
+class FanOutDict(AddableDict):
+    """A fan-out's output where a plain dict would not say all: what its streams add up to, and results with gaps.
+
+    It is a dict. Adding the chunks of a stream lets a branch's failure stand at its key whatever came before it, which
+    chunks of messages and dicts do not by themselves.
+    """
+
+    missing: Mapping[str, str]
+    """The branches that are absent, each with the reason in a word or two: dropped, or not waited for."""
+
+    def __init__(
+        self, outputs: Mapping[str, Any] = MappingProxyType({}), missing: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(outputs)
+        self.missing = dict(missing or {})
+
+    def __add__(self, other: Any) -> FanOutDict:
+        total = FanOutDict(self, {**self.missing, **getattr(other, "missing", {})})
+        for key, value in other.items():
+            total[key] = _added(total.get(key), value)
+        return total
+
+    def __radd__(self, other: Any) -> FanOutDict:
+        return FanOutDict(other) + self
+
+
+def _added(before: Any, value: Any) -> Any:
+    if before is None or isinstance(value, BranchFailure):
+        return value if before is None else value.__radd__(before)
+    if value is None:
+        return before
+    try:
+        return before + value
+    except TypeError:  # as in AddableDict: what cannot be added is left as it was
+        return before
 
 
 @dataclass(frozen=True, slots=True)

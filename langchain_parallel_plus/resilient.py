@@ -16,6 +16,7 @@ from langchain_parallel_plus._engine import policy_tasks, policy_threads
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
 from langchain_parallel_plus._engine.clock import SYSTEM
 from langchain_parallel_plus._engine.machine import Plan
+from langchain_parallel_plus._engine.namespace import namespace
 from langchain_parallel_plus._engine.offload import offloaded
 from langchain_parallel_plus._engine.policy_run import PolicyRun, Targets, scope_of
 from langchain_parallel_plus._engine.scope import current_scope
@@ -78,7 +79,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
         """Return the module path, which `load` needs for classes outside langchain-core."""
-        return cls.__module__.split(".")
+        return namespace(cls)
 
     def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
         """Return what `dumpd` writes: the policy as plain data."""
@@ -122,7 +123,9 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         """Run under the policy."""
 
         def work(config: RunnableConfig, manager: CallbackManagerForChainRun) -> Any:
-            return policy_threads.invoke(self._run(manager, SYSTEM.now), input, config, manager, **kwargs)
+            run = self._run(manager, SYSTEM.now)
+            with run.told():
+                return policy_threads.invoke(run, input, config, manager, **kwargs)
 
         output: Output = traced(self.get_name(), input, config, work)
         return output
@@ -132,7 +135,8 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
 
         async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun) -> Any:
             run = self._run(manager, asyncio.get_running_loop().time, in_tasks=True)
-            return await policy_tasks.ainvoke(run, input, config, manager, **kwargs)
+            with run.told():
+                return await policy_tasks.ainvoke(run, input, config, manager, **kwargs)
 
         output: Output = await atraced(self.get_name(), input, config, work)
         return output
@@ -147,7 +151,8 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         **kwargs: Any,
     ) -> Iterator[Any]:
         run = self._run(run_manager, SYSTEM.now)
-        yield from policy_threads.transform(run, inputs, config, run_manager, **kwargs)
+        with run.told():
+            yield from policy_threads.transform(run, inputs, config, run_manager, **kwargs)
 
     async def _atransform(
         self,
@@ -160,9 +165,10 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
     ) -> AsyncIterator[Any]:
         run = self._run(run_manager, asyncio.get_running_loop().time, in_tasks=True)
         stream = policy_tasks.atransform(run, inputs, config, run_manager, **kwargs)
-        async with aclosing(stream):
-            async for chunk in stream:
-                yield chunk
+        with run.told():
+            async with aclosing(stream):
+                async for chunk in stream:
+                    yield chunk
 
     @property
     def _runnables(self) -> tuple[Runnable[Any, Any], ...]:

@@ -10,7 +10,14 @@ from langchain_parallel_plus._engine.chunks import Streamed
 from langchain_parallel_plus._engine.join import JoinCount, JoinRule, Verdict
 from langchain_parallel_plus.errors import DeadlineExceededError, FanOutError, ParallelPlusError
 from langchain_parallel_plus.observe.event import Event, emit, listening
-from langchain_parallel_plus.outcome import BranchFailure, BranchOutcome, ErrorKind, FanOutResults, fan_out_results
+from langchain_parallel_plus.outcome import (
+    BranchFailure,
+    BranchOutcome,
+    ErrorKind,
+    FanOutDict,
+    FanOutResults,
+    fan_out_results,
+)
 from langchain_parallel_plus.providers.classify import classify
 
 if TYPE_CHECKING:
@@ -224,7 +231,17 @@ class FanOutRun:
                 output[branch.key] = self._outputs[index]
             elif index in self._failures and branch.on_failure == "keep":
                 output[branch.key] = self._failures[index]
-        return output
+        missing = self.missing
+        return FanOutDict(output, missing) if missing else output
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """The branches that the result has no key for, and why."""
+        return {
+            branch.key: self._failures[index].kind.value if index in self._failures else "not waited for"
+            for index, branch in enumerate(self.fan_out.branches)
+            if index not in self._outputs and not (index in self._failures and branch.on_failure == "keep")
+        }
 
     def _key(self, index: int) -> str:
         return self.fan_out.branches[index].key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,13 @@ from langchain_parallel_plus._engine.machine import (
     Woke,
     step,
 )
-from langchain_parallel_plus._engine.scope import Scope, Tally
+from langchain_parallel_plus._engine.scope import Scope, Tally, current_scope
 from langchain_parallel_plus.errors import BranchAbandonedError, BranchTimeoutError
-from langchain_parallel_plus.outcome import described
+from langchain_parallel_plus.outcome import BranchOutcome, ErrorKind, described
 from langchain_parallel_plus.providers.classify import classify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from uuid import UUID
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -57,7 +58,7 @@ class Targets:
 class PolicyRun:
     """Keeps the state between actions and tells everybody what happens."""
 
-    __slots__ = ("_draw", "_manager", "_now", "_plan", "_started", "_state", "name", "scope", "targets")
+    __slots__ = ("_draw", "_manager", "_now", "_own_scope", "_plan", "_started", "_state", "name", "scope", "targets")
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class PolicyRun:
         self._now = now
         self._draw = draw
         self._started = now()
+        self._own_scope = scope is not current_scope.get()
         left = scope.remaining()
         self._state = State(deadline=None if left is None else now() + left)
 
@@ -140,6 +142,28 @@ class PolicyRun:
     def given_up(self) -> BranchAbandonedError:
         """Return the error of a call that nobody waits for any more."""
         return BranchAbandonedError(f"{self.name} was given up: the fan-out around it had ended")
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Tell listeners how the run ends, unless it is a branch: its fan-out tells that."""
+        if not self._own_scope:
+            yield
+            return
+        try:
+            yield
+        except BaseException as error:
+            kind = classify(error).kind
+            outcomes: dict[ErrorKind, BranchOutcome] = {
+                ErrorKind.TIMEOUT: "timed_out",
+                ErrorKind.CANCELLED: "cancelled",
+            }
+            self._tell_end(outcomes.get(kind, "failed"), kind)
+            raise
+        self._tell_end("recovered" if self.scope.tally.attempts > 1 else "ok")
+
+    def _tell_end(self, outcome: BranchOutcome, error: ErrorKind | None = None) -> None:
+        seconds = self._now() - self._started
+        self.scope.emit("branch.end", seconds=seconds, outcome=outcome, error=error, attempt=self.scope.tally.attempts)
 
     def error(self, action: Raise) -> BaseException:
         """Return the error that ends the run, which also tells what became of the fallbacks."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.context import EnteredContext
 from langchain_parallel_plus._engine.machine import Action, Call, Raise, Return, Sleep
-from langchain_parallel_plus._engine.pump import CHUNK, ERROR, EXHAUSTED
+from langchain_parallel_plus._engine.pump import CHUNK, ERROR, EXHAUSTED, later
 from langchain_parallel_plus._engine.replay import AsyncReplay
 from langchain_parallel_plus._engine.task_pump import Inbox, TaskPump
 from langchain_parallel_plus._engine.tasks import cancel_and_wait
@@ -114,6 +114,8 @@ async def atransform(
                         await _may_run(run)
                         first = await source.next()
                     except Exception as error:  # the machine decides what becomes of it
+                        if error is replay.error:  # the input's failure: another attempt would read the same
+                            raise
                         action = run.failed(action, error)
                         continue
                     async with aclosing(_deliver(run, action, source, first)) as chunks:
@@ -161,6 +163,8 @@ class _Source:
         loop = asyncio.get_running_loop()
         self._run = run
         self._call = call
+        self._loop = loop
+        self._given = loop.time()
         self._inputs = inputs
         self._inbox = Inbox(loop)
         self._pump = TaskPump(0, open_stream, self._inbox)
@@ -176,11 +180,13 @@ class _Source:
         if self._pump.task is None:
             self._pump.start(self._entered.context, self._entered.leave)
         else:
+            self._until = later(self._until, self._loop.time() - self._given)
             self._pump.ack()
         try:
             _, kind, content = await self._inbox.get(self._until)
         except TimeoutError:
             raise self._run.timed_out(self._call) from None
+        self._given = self._loop.time()
         if kind is ERROR:
             raise content
         return content if kind is CHUNK else EXHAUSTED

@@ -131,6 +131,8 @@ def transform(
                         _may_run(run)
                         first = source.next()
                     except Exception as error:  # the machine decides what becomes of it
+                        if error is replay.error:  # the input's failure: another attempt would read the same
+                            raise
                         action = run.failed(action, error)
                         continue
                     yield from _deliver(run, action, source, first)
@@ -177,6 +179,7 @@ class _Source:
         self._clock = clock
         self._open = open_stream
         self._stream: Iterator[Any] | None = None
+        self._given = 0.0
         self._pump: ThreadPump | None = None
         self._token = CancelToken(run.scope.token) if call.timeout is not None else None
         self._entered = EnteredContext(config, run.scope_for(call, self._token))
@@ -199,6 +202,7 @@ class _Source:
         if self._pump is None:
             self._start(token)
         else:
+            self._until += self._clock.now() - self._given
             self._pump.ack()
         with WORKERS.waiting_for_children():
             try:
@@ -206,6 +210,7 @@ class _Source:
             except Empty:
                 token.cancel()
                 raise self._run.timed_out(self._call) from None
+        self._given = self._clock.now()
         if kind is ERROR:
             raise content
         return content if kind is CHUNK else EXHAUSTED

@@ -7,18 +7,18 @@ import time
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.runnables.utils import AddableDict
-
 from langchain_parallel_plus._engine.chunks import Streamed
+from langchain_parallel_plus.outcome import FanOutDict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextvars import Context
 
     from langchain_parallel_plus._engine.fan_out import FanOutRun
+    from langchain_parallel_plus._engine.replay import AsyncInput, Input
     from langchain_parallel_plus._engine.scope import Scope
 
-__all__ = ("CHUNK", "END", "ERROR", "EXHAUSTED", "Held", "Item", "ThreadPump", "pulling")
+__all__ = ("CHUNK", "END", "ERROR", "EXHAUSTED", "Held", "Item", "ThreadPump", "later", "pulling")
 
 Kind = Literal["chunk", "end", "error"]
 CHUNK: Kind = "chunk"
@@ -34,20 +34,26 @@ EXHAUSTED: Any = object()
 """In place of a chunk: there are no more."""
 
 
+def later(until: float | None, seconds: float) -> float | None:
+    """Return a time limit without the seconds that the stream's consumer has taken: they are no branch's."""
+    return None if until is None else until + seconds
+
+
 class Held:
     """Decides what of a branch's stream the caller may see, and when; keeps all of it for whoever asks at the end."""
 
-    def __init__(self, run: FanOutRun) -> None:
+    def __init__(self, run: FanOutRun, source: Input | AsyncInput) -> None:
         self._run = run
+        self._source = source
         self._holding = run.fan_out.judges
         self._chunks: dict[int, list[Any]] = {}
 
-    def chunk(self, index: int, chunk: Any) -> Iterable[AddableDict]:
+    def chunk(self, index: int, chunk: Any) -> Iterable[FanOutDict]:
         """Take in a chunk: it goes on at once, unless only whole outputs can be judged."""
         self._chunks.setdefault(index, []).append(chunk)
         return () if self._holding else (self._keyed(index, chunk),)
 
-    def ended(self, index: int) -> Iterable[AddableDict]:
+    def ended(self, index: int) -> Iterable[FanOutDict]:
         """Take in the end of a branch's stream."""
         chunks = self._chunks.get(index, [])
         self._run.succeeded(index, Streamed(chunks))
@@ -55,23 +61,26 @@ class Held:
             return self._failure(index)
         return [self._keyed(index, chunk) for chunk in chunks] if self._holding else ()
 
-    def failed(self, index: int, error: BaseException) -> Iterable[AddableDict]:
+    def failed(self, index: int, error: BaseException) -> Iterable[FanOutDict]:
         """Take in the error that ended a branch's stream."""
+        if error is self._source.error:  # the input's failure, and so the whole fan-out's
+            self._run.interrupt(error)
+            return ()
         self._run.failed(index, error, Streamed(self._chunks.get(index, [])).whole)
         return self._failure(index)
 
-    def expired(self) -> Iterable[AddableDict]:
+    def expired(self) -> Iterable[FanOutDict]:
         """Take in that the deadline has passed."""
         before = self._run.failed_branches
         self._run.expire()
         return [chunk for index in self._run.failed_branches - before for chunk in self._failure(index)]
 
-    def _failure(self, index: int) -> Iterable[AddableDict]:
+    def _failure(self, index: int) -> Iterable[FanOutDict]:
         delivered = index in self._chunks and not self._holding
-        return (AddableDict(self._run.failure_chunk(index)),) if self._run.kept(index, delivered=delivered) else ()
+        return (FanOutDict(self._run.failure_chunk(index)),) if self._run.kept(index, delivered=delivered) else ()
 
-    def _keyed(self, index: int, chunk: Any) -> AddableDict:
-        return AddableDict({self._run.fan_out.branches[index].key: chunk})
+    def _keyed(self, index: int, chunk: Any) -> FanOutDict:
+        return FanOutDict({self._run.fan_out.branches[index].key: chunk})
 
 
 class Pulling:

@@ -1,4 +1,4 @@
-"""A streamed input that can be read again from its start, for attempts after the first."""
+"""A streamed input that several read, and read again: whole, or with the error that ended it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,72 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
-__all__ = ("AsyncReplay", "Replay")
+__all__ = ("AsyncInput", "AsyncReplay", "Input", "Replay")
 
 _EXHAUSTED = object()
+
+
+class Input:
+    """An input that raises the error that ended it to everybody who reads on.
+
+    A generator raises only once and then looks as if it had ended: whoever asks next would take half an input for all.
+    """
+
+    def __init__(self, inputs: Iterator[Any]) -> None:
+        self._inputs = inputs
+        self.error: BaseException | None = None
+        """What ended the input, if it did not end by itself. It is nobody's failure who reads it."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        try:
+            return next(self._inputs)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+class AsyncInput:
+    """`Input` for tasks."""
+
+    def __init__(self, inputs: AsyncIterator[Any]) -> None:
+        self._inputs = inputs
+        self.error: BaseException | None = None
+        """What ended the input, if it did not end by itself. It is nobody's failure who reads it."""
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        try:
+            return await anext(self._inputs)
+        except (StopAsyncIteration, asyncio.CancelledError):  # the end, or the reader's own cancellation
+            raise
+        except BaseException as error:
+            self.error = error
+            raise
 
 
 class Replay:
     """Keeps what was read, so that it can be read again; reads on only when somebody needs more."""
 
     def __init__(self, inputs: Iterator[Any]) -> None:
-        self._inputs = inputs
+        self._inputs = Input(inputs)
         self._read: list[Any] = []
         self._lock = threading.Lock()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the input, if it did not end by itself."""
+        return self._inputs.error
 
     def again(self) -> Iterator[Any]:
         """Yield the whole input."""
@@ -40,9 +94,14 @@ class AsyncReplay:
     """`Replay` for tasks."""
 
     def __init__(self, inputs: AsyncIterator[Any]) -> None:
-        self._inputs = inputs
+        self._inputs = AsyncInput(inputs)
         self._read: list[Any] = []
         self._lock = asyncio.Lock()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the input, if it did not end by itself."""
+        return self._inputs.error
 
     async def again(self) -> AsyncGenerator[Any, None]:
         """Yield the whole input."""

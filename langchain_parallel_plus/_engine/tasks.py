@@ -12,15 +12,16 @@ from langchain_core.utils.aiter import Tee
 
 from langchain_parallel_plus._engine.branches import RunningBranch, Surroundings
 from langchain_parallel_plus._engine.fan_out import FanOut, FanOutRun
-from langchain_parallel_plus._engine.pump import CHUNK, END, Held
+from langchain_parallel_plus._engine.pump import CHUNK, END, Held, later
+from langchain_parallel_plus._engine.replay import AsyncInput
 from langchain_parallel_plus._engine.task_pump import Inbox, TaskPump, apulling
+from langchain_parallel_plus.outcome import FanOutDict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
-    from langchain_core.runnables.utils import AddableDict
 
 __all__ = ("ainvoke", "atransform", "cancel_and_wait")
 
@@ -180,13 +181,14 @@ async def atransform(
     manager: AsyncCallbackManagerForChainRun,
     *,
     single: bool = False,
-) -> AsyncGenerator[AddableDict, None]:
+) -> AsyncGenerator[FanOutDict, None]:
     """Stream `inputs` through every branch and yield each chunk as `{key: chunk}` when it is there."""
     loop = asyncio.get_running_loop()
     run = FanOutRun(fan_out, manager.run_id, loop.time)
     around = Surroundings.of(run, config, manager, loop.time)
     inbox = Inbox(loop)
-    copies = Tee(inputs, len(fan_out.branches), lock=asyncio.Lock())
+    source = AsyncInput(inputs)
+    copies = Tee(source, len(fan_out.branches), lock=asyncio.Lock())
     branches = [around.set_up(index) for index in range(len(fan_out.branches))]
     pumps = [
         _pump(running, copy if single else apulling(copy, running.scope), inbox)
@@ -197,7 +199,7 @@ async def atransform(
             try:
                 for running, pump in zip(branches, pumps, strict=True):
                     pump.start(running.context, running.end)
-                async with aclosing(_merge(run, pumps, inbox)) as merged:
+                async with aclosing(_merge(run, source, pumps, inbox)) as merged:
                     async for chunk in merged:
                         yield chunk
             finally:
@@ -210,6 +212,8 @@ async def atransform(
     finally:
         run.tell_end()
     run.conclude()
+    if missing := run.missing:
+        yield FanOutDict({}, missing)
 
 
 def _pump(running: RunningBranch, inputs: AsyncIterator[Any], inbox: Inbox) -> TaskPump:
@@ -222,8 +226,10 @@ def _pump(running: RunningBranch, inputs: AsyncIterator[Any], inbox: Inbox) -> T
     )
 
 
-async def _merge(run: FanOutRun, pumps: list[TaskPump], inbox: Inbox) -> AsyncGenerator[AddableDict, None]:
-    held = Held(run)
+async def _merge(
+    run: FanOutRun, source: AsyncInput, pumps: list[TaskPump], inbox: Inbox
+) -> AsyncGenerator[FanOutDict, None]:
+    held = Held(run, source)
     until = run.ends_at
     while run.waiting:
         try:
@@ -238,6 +244,8 @@ async def _merge(run: FanOutRun, pumps: list[TaskPump], inbox: Inbox) -> AsyncGe
             chunks = held.ended(index)
         else:
             chunks = held.failed(index, content)
+        given = run.now()
         for chunk in chunks:
             yield chunk
+        until = later(until, run.now() - given)
         pumps[index].ack()

@@ -13,16 +13,17 @@ from langchain_parallel_plus._engine.abandonment import refuse_when_abandoned
 from langchain_parallel_plus._engine.branches import RunningBranch, Surroundings
 from langchain_parallel_plus._engine.clock import SYSTEM, Clock
 from langchain_parallel_plus._engine.fan_out import FanOut, FanOutRun
-from langchain_parallel_plus._engine.pump import CHUNK, END, ERROR, Held, Item, ThreadPump, pulling
+from langchain_parallel_plus._engine.pump import CHUNK, END, ERROR, Held, Item, ThreadPump, later, pulling
+from langchain_parallel_plus._engine.replay import Input
 from langchain_parallel_plus._engine.workers import WORKERS
 from langchain_parallel_plus.errors import BranchAbandonedError
+from langchain_parallel_plus.outcome import FanOutDict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from langchain_core.callbacks import CallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
-    from langchain_core.runnables.utils import AddableDict
 
 __all__ = ("invoke", "transform")
 
@@ -138,12 +139,13 @@ def transform(
     clock: Clock = SYSTEM,
     *,
     single: bool = False,
-) -> Iterator[AddableDict]:
+) -> Iterator[FanOutDict]:
     """Stream `inputs` through every branch and yield each chunk as `{key: chunk}` when it is there."""
     run = FanOutRun(fan_out, manager.run_id, clock.now)
     around = Surroundings.of(run, config, manager, clock.now)
     inbox: SimpleQueue[Item] = SimpleQueue()
-    copies = Tee(inputs, len(fan_out.branches), lock=threading.Lock())
+    source = Input(inputs)
+    copies = Tee(source, len(fan_out.branches), lock=threading.Lock())
     branches = [around.set_up(index) for index in range(len(fan_out.branches))]
     pumps = [
         _pump(running, copy if single else pulling(copy, running.scope), inbox)
@@ -154,7 +156,7 @@ def transform(
             try:
                 for running, pump in zip(branches, pumps, strict=True):
                     _start(running, around, pump.run)
-                yield from _merge(run, pumps, inbox, clock)
+                yield from _merge(run, source, pumps, inbox, clock)
             finally:
                 _give_up_the_rest(around)
                 for pump in pumps:
@@ -165,6 +167,8 @@ def transform(
     finally:
         run.tell_end()
     run.conclude()
+    if missing := run.missing:
+        yield FanOutDict({}, missing)
 
 
 def _pump(running: RunningBranch, inputs: Iterator[Any], inbox: SimpleQueue[Item]) -> ThreadPump:
@@ -177,8 +181,10 @@ def _pump(running: RunningBranch, inputs: Iterator[Any], inbox: SimpleQueue[Item
     )
 
 
-def _merge(run: FanOutRun, pumps: list[ThreadPump], inbox: SimpleQueue[Item], clock: Clock) -> Iterator[AddableDict]:
-    held = Held(run)
+def _merge(
+    run: FanOutRun, source: Input, pumps: list[ThreadPump], inbox: SimpleQueue[Item], clock: Clock
+) -> Iterator[FanOutDict]:
+    held = Held(run, source)
     until = run.ends_at
     while run.waiting:
         try:
@@ -189,7 +195,9 @@ def _merge(run: FanOutRun, pumps: list[ThreadPump], inbox: SimpleQueue[Item], cl
         if index == _ABANDONED:
             raise _abandoned(run)
         if kind is CHUNK:
+            given = clock.now()
             yield from held.chunk(index, content)
+            until = later(until, clock.now() - given)
             pumps[index].ack()
         elif kind is END:
             yield from held.ended(index)

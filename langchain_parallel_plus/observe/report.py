@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus.observe.event import Event, subscribed
@@ -59,6 +59,8 @@ class FanOutReport:
     seconds: float | None = None
     """`None` while it runs."""
     failed: bool = False
+    alone: bool = False
+    """Whether it is no fan-out but a `RunnableWithPolicy` outside any."""
     branches: dict[tuple[str, ...], BranchReport] = field(default_factory=dict)
     """By path."""
 
@@ -130,6 +132,7 @@ class RunReport:
 
     def _start(self, event: Event, name: str) -> FanOutReport:
         fan_out = FanOutReport(name, event.path, event.at - (self._began or event.at))
+        fan_out.alone = event.kind != "fan_out.start"
         for key in event.detail.get("branches", ()):
             path = (*event.path, key)
             fan_out.branches[path] = BranchReport(path, started=fan_out.started)
@@ -137,8 +140,13 @@ class RunReport:
         return fan_out
 
     def _fan_out(self, event: Event) -> FanOutReport:
+        """Return the fan-out of an event; a run under a policy outside any fan-out counts as one of one branch."""
         known = self._fan_outs.get(event.run_id)
-        return known if known is not None else self._start(event, event.path[0] if event.path else "run")
+        if known is None:
+            known = self._start(replace(event, path=()), event.path[0] if event.path else "run")
+        if event.kind == "branch.end" and len(known.branches) == 1 and known.alone:
+            known.seconds, known.failed = event.seconds, event.error is not None
+        return known
 
     def _branch(self, event: Event) -> None:
         branches = self._fan_out(event).branches
@@ -162,7 +170,9 @@ class RunReport:
 
 @contextmanager
 def collect_report() -> Iterator[RunReport]:
-    """Collect what every fan-out does that is called inside, in whichever thread or task.
+    """Collect what every fan-out does that is called inside, and in tasks started inside.
+
+    A thread that you start yourself has a context of its own: run its work with `contextvars.copy_context().run`.
 
     Example:
         ```python

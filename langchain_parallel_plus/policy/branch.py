@@ -71,15 +71,22 @@ class BranchPolicy(ShortRepr):
     def over(self, default: BranchPolicy) -> BranchPolicy:
         """Return this policy with `default`'s value in every field that it leaves out."""
         mine = {f.name: getattr(self, f.name) for f in fields(self)}
-        return BranchPolicy(
-            **{name: getattr(default, name) if value in (None, ()) else value for name, value in mine.items()}
-        )
+        merged = {name: getattr(default, name) if value in (None, ()) else value for name, value in mine.items()}
+        if self.required and self.on_failure is None:
+            merged["on_failure"] = None  # a branch that is required is not kept or dropped as the others are
+        if self.on_failure in ("keep", "drop") and self.required is None:
+            merged["required"] = None
+        return BranchPolicy(**merged)
 
 
 def _runnables(fallbacks: object) -> tuple[Runnable[Any, Any], ...]:
     if isinstance(fallbacks, str | bytes | Mapping | Runnable) or not isinstance(fallbacks, Sequence):
         msg = f"BranchPolicy.fallbacks must be a list of runnables, got {type(fallbacks).__name__}"
         raise DeclarationError(msg, help="write fallbacks=[other_model]")
+    wrong = next((one for one in fallbacks if not (isinstance(one, Runnable | Mapping) or callable(one))), None)
+    if wrong is not None:
+        msg = f"BranchPolicy.fallbacks takes runnables, functions and dicts of them, got {wrong!r}"
+        raise DeclarationError(msg, help="write fallbacks=[ChatOpenAI(model=...)], not the model's name")
     return tuple(coerce_to_runnable(one) for one in fallbacks)
 
 
@@ -115,5 +122,5 @@ class BranchPolicies:
         for key, policy in self.by_branch.items():
             if key not in branches:
                 raise UnknownBranchError(key, branches, where="with_policy")
-            checked_policy(policy, f"the policy of branch {key!r}")
+            checked_policy(policy, f"the policy of branch {key!r}").over(self.default)
         return self

@@ -9,17 +9,20 @@ from langchain_parallel_plus.errors import DeclarationError
 
 __all__ = ("ShortRepr", "check_instance", "check_seconds", "check_whole")
 
+LONGEST = 31 * 86_400.0
+"""Seconds; more is a mistake, and too much for the timers of some platforms."""
 
-def check_seconds(owner: object, name: str, *, zero: bool = False) -> None:
+
+def check_seconds(owner: object, name: str, *, zero: bool = False, optional: bool = True) -> None:
     """Turn the field into float seconds, or refuse it."""
     value = getattr(owner, name)
-    if value is None:
+    if value is None and optional:
         return
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not number or not (seconds > 0 or (zero and seconds == 0)):
+    if not number or not (0 < seconds <= LONGEST or (zero and seconds == 0)):
         least = "0 or more" if zero else "more than 0"
-        msg = f"{type(owner).__name__}.{name} must be {least} seconds, got {value!r}"
+        msg = f"{type(owner).__name__}.{name} must be {least} seconds and at most 31 days, got {value!r}"
         raise DeclarationError(msg, help="give seconds as a number or a timedelta, or leave it out")
     object.__setattr__(owner, name, float(seconds))
 

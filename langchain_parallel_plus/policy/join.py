@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable  # noqa: TC003  # pydantic reads the annotations of what a runnable holds
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -62,6 +63,6 @@ class JoinPolicy(ShortRepr):
 
 
 def _function(accept: object) -> None:
-    if accept is not None and not callable(accept):
-        msg = f"JoinPolicy.accept takes a function of a branch's output, got {accept!r}"
+    if accept is not None and (not callable(accept) or inspect.iscoroutinefunction(accept)):
+        msg = f"JoinPolicy.accept takes a plain function of a branch's output, got {accept!r}"
         raise DeclarationError(msg, help="for example accept=lambda answer: len(answer) > 20")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -48,14 +49,17 @@ class RetryPolicy(ShortRepr):
 
     def __post_init__(self) -> None:
         check_whole(self, "max_attempts", self.max_attempts, 1)
-        check_seconds(self, "initial_interval", zero=True)
-        check_seconds(self, "max_interval", zero=True)
+        check_seconds(self, "initial_interval", zero=True, optional=False)
+        check_seconds(self, "max_interval", zero=True, optional=False)
         if not isinstance(self.backoff_factor, (int, float)) or self.backoff_factor < 1:
             msg = f"RetryPolicy.backoff_factor must be at least 1, got {self.backoff_factor!r}"
             raise DeclarationError(msg, help="1 keeps the wait as it is, 2 doubles it with every attempt")
         if isinstance(self.retry_on, list):
             object.__setattr__(self, "retry_on", tuple(self.retry_on))
         on = self.retry_on
+        if inspect.iscoroutinefunction(on):
+            msg = "RetryPolicy.retry_on was given an async function, whose answer would always count as yes"
+            raise DeclarationError(msg, help="give a plain function of the exception")
         types = on if isinstance(on, tuple) else () if callable(on) or on is None else (on,)
         wrong = next((t for t in types if not (isinstance(t, type) and issubclass(t, Exception))), None)
         if wrong is not None:

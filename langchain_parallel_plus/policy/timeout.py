@@ -13,7 +13,9 @@ __all__ = ("TimeoutPolicy",)
 class TimeoutPolicy(ShortRepr):
     """How long a branch may take. Sync too: the caller gets its timeout on time, and the thread is left behind.
 
-    A thread cannot be stopped from outside: its late result is discarded, and its next model call is refused.
+    In a stream, the time that its consumer takes between two chunks does not count. Async work that resists its
+    cancellation makes a timeout late by two seconds at most. A thread cannot be stopped from outside: its late result
+    is discarded, and its next model call is refused.
     """
 
     run_timeout: float | None = None

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
-from langchain_parallel_plus.outcome import BranchFailure
+from langchain_parallel_plus.outcome import BranchFailure, ErrorKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 __all__ = ("missing_branches", "present", "render", "render_blocks", "render_missing")
 
@@ -39,7 +40,7 @@ def render(output: Any) -> str:
         case BaseModel():
             return output.model_dump_json()
         case dict():
-            return json.dumps(output, ensure_ascii=False, default=str)
+            return json.dumps({str(key): one for key, one in output.items()}, ensure_ascii=False, default=render)
         case list() | tuple():
             return "\n".join(f"- {render(item)}" for item in output)
         case _:
@@ -57,12 +58,14 @@ def render_blocks(outputs: Mapping[str, Any]) -> str:
 
 def missing_branches(inputs: Mapping[str, Any], expected: Sequence[str]) -> dict[str, str]:
     """Return the branches that did not come back, each with the reason in a few words."""
-    failed = {
-        name: failure.kind.value.replace("_", " ")
-        for name, failure in inputs.items()
-        if isinstance(failure, BranchFailure)
-    }
-    return failed | {name: "no result" for name in expected if name not in inputs}
+    missing = {name: "no result" for name in expected if name not in inputs}
+    missing |= {name: _words(reason) for name, reason in getattr(inputs, "missing", {}).items()}
+    for name, output in inputs.items():
+        if isinstance(output, BranchFailure):
+            missing[name] = _words(output.kind.value)
+        elif isinstance(output, Mapping):  # a fan-out inside a branch has branches of its own that may be missing
+            missing |= {f"{name}/{inner}": reason for inner, reason in missing_branches(output, ()).items()}
+    return missing
 
 
 def render_missing(missing: Mapping[str, str]) -> str:
@@ -75,5 +78,13 @@ def _safe_name(name: str) -> str:
 
 
 def present(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the branches that succeeded returned."""
-    return {name: output for name, output in inputs.items() if not isinstance(output, BranchFailure)}
+    """Return what the branches that succeeded returned, down to those of fan-outs inside branches."""
+    return {
+        name: present(output) if isinstance(output, dict) else output
+        for name, output in inputs.items()
+        if not isinstance(output, BranchFailure)
+    }
+
+
+def _words(reason: str) -> str:
+    return "failed" if reason == ErrorKind.UNKNOWN.value else reason.replace("_", " ")

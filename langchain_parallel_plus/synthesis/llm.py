@@ -13,6 +13,7 @@ from pydantic import ConfigDict, SkipValidation
 
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
 from langchain_parallel_plus._engine.chunks import whole
+from langchain_parallel_plus._engine.namespace import namespace
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus.errors import CoverageError, DeclarationError, SynthesisError
 from langchain_parallel_plus.synthesis.blocks import missing_branches, present, render_blocks, render_missing
@@ -45,7 +46,8 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Map
         prompt: In place of the built-in one: a prompt template, or text for one, with the variable `branches`, and if
             you like `missing` and `instructions`.
         instructions: What to write; the built-in prompt starts with it.
-        expected: Names of the branches that should be there, so that dropped ones are told to the model as missing.
+        expected: Names of further branches that should be there. Behind a fan-out it is not needed: what that has
+            dropped is known.
         min_coverage: Share of the branches (0 to 1) that must have succeeded. By default one branch is enough.
         name: Name of the run in traces.
 
@@ -82,9 +84,13 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Map
         min_coverage: float | None = None,
         name: str | None = None,
     ) -> None:
-        if min_coverage is not None and not 0 <= min_coverage <= 1:
+        number = isinstance(min_coverage, int | float)
+        if min_coverage is not None and not (number and 0 <= min_coverage <= 1):
             msg = f"min_coverage is a share from 0 to 1, got {min_coverage!r}"
             raise DeclarationError(msg, help="0.5 asks for half of the branches")
+        if isinstance(expected, str):
+            msg = f"expected takes names of branches, got the string {expected!r}"
+            raise DeclarationError(msg, help=f"write expected=[{expected!r}]")
         super().__init__(
             model=coerce_to_runnable(model),
             prompt=_template(prompt),
@@ -102,7 +108,7 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Map
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
         """Return the module path, which `load` needs for classes outside langchain-core."""
-        return cls.__module__.split(".")
+        return namespace(cls)
 
     @property
     def InputType(self) -> Any:

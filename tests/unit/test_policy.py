@@ -25,12 +25,15 @@ from langchain_parallel_plus import (
     [
         (lambda: RetryPolicy(max_attempts=0), "max_attempts must be a whole number of at least 1, got 0"),
         (lambda: RetryPolicy(max_attempts=True), "got True"),
-        (lambda: RetryPolicy(initial_interval=-1), "initial_interval must be 0 or more seconds, got -1"),
-        (lambda: RetryPolicy(max_interval="1"), "max_interval must be 0 or more seconds, got '1'"),  # type: ignore[arg-type]
+        (
+            lambda: RetryPolicy(initial_interval=-1),
+            "initial_interval must be 0 or more seconds and at most 31 days, got -1",
+        ),
+        (lambda: RetryPolicy(max_interval="1"), "max_interval must be 0 or more seconds and at most 31 days, got '1'"),  # type: ignore[arg-type]
         (lambda: RetryPolicy(backoff_factor=0.5), "backoff_factor must be at least 1, got 0.5"),
         (lambda: RetryPolicy(retry_on="ValueError"), "retry_on takes exception types or a function"),  # type: ignore[arg-type]
         (lambda: RetryPolicy(retry_on=(KeyboardInterrupt,)), "retry_on takes exception types"),  # type: ignore[arg-type]
-        (lambda: TimeoutPolicy(run_timeout=0), "run_timeout must be more than 0 seconds, got 0"),
+        (lambda: TimeoutPolicy(run_timeout=0), "run_timeout must be more than 0 seconds and at most 31 days, got 0"),
         (lambda: TimeoutPolicy(attempt_timeout=float("nan")), "attempt_timeout must be more than 0"),
         (lambda: BranchPolicy(on_failure="ignore"), "'raise', 'keep' or 'drop', got 'ignore'"),  # type: ignore[arg-type]
         (lambda: BranchPolicy(required=True, on_failure="drop"), "contradicts itself"),
@@ -40,7 +43,7 @@ from langchain_parallel_plus import (
         (lambda: JoinPolicy(wait_for=0), "wait_for must be a whole number of at least 1"),
         (lambda: JoinPolicy(wait_for=1, min_success=2), "asks for more than it waits for"),
         (lambda: JoinPolicy(deadline=-1), "deadline must be more than 0 seconds"),
-        (lambda: JoinPolicy(accept=3), "accept takes a function"),  # type: ignore[arg-type]
+        (lambda: JoinPolicy(accept=3), "accept takes a plain function"),  # type: ignore[arg-type]
         (lambda: RunnableParallelPlus(a=len).with_join(JoinPolicy(min_success=2)), "the fan-out has 1 branches"),
         (lambda: RunnableParallelPlus(a=len, join=3), "join takes a JoinPolicy, got 3"),  # type: ignore[arg-type]
         (lambda: RunnableParallelPlus(a=len, limits=[3]), "limits takes RateLimiters, got 3"),  # type: ignore[list-item]

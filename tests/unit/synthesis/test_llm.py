@@ -52,11 +52,26 @@ async def test_the_model_is_told_which_branches_are_missing_and_why(mode: Mode) 
     fan_out = RunnableParallelPlus(good=lambda x: x, slow=down, gone=down).with_policy(
         slow=BranchPolicy(on_failure="keep"), gone=BranchPolicy(on_failure="drop")
     )
-    chain = fan_out | RunnableSynthesis(model, expected=["good", "slow", "gone"]) | StrOutputParser()
+    chain = fan_out | RunnableSynthesis(model, expected=["good", "other"]) | StrOutputParser()
     assert await mode.run(chain, "text", None) == "answer"
     prompt = prompt_of(model)
     assert '<missing name="slow">timeout</missing>' in prompt
-    assert '<missing name="gone">no result</missing>' in prompt
+    assert '<missing name="gone">timeout</missing>' in prompt
+    assert '<missing name="other">no result</missing>' in prompt
+    assert "own words" not in prompt
+
+
+async def test_a_fan_out_inside_a_branch_tells_what_it_misses(mode: Mode) -> None:
+    def down(_: str) -> str:
+        raise TimeoutError("the provider's own words")
+
+    model = ScriptedChatModel(["answer"])
+    inner = RunnableParallelPlus(lost=down, found=lambda x: x).with_policy(BranchPolicy(on_failure="keep"))
+    chain = RunnableParallelPlus(inner=inner, outer=lambda x: x) | RunnableSynthesis(model) | StrOutputParser()
+    assert await mode.run(chain, "text", None) == "answer"
+    prompt = prompt_of(model)
+    assert '<missing name="inner/lost">timeout</missing>' in prompt
+    assert '<branch name="inner">\n{"found": "text"}\n</branch>' in prompt
     assert "own words" not in prompt
 
 
