@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from itertools import pairwise
 from typing import Any
 
 import looptime
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from langchain_parallel_plus._engine.workers import WORKERS
-from tests.chaos.trees import Fan, World, ending, leaves, shown, trees
+from tests.chaos.trees import Fan, World, deadlines, ending, kept, leaves, shown, trees
 from tests.contract.aftermath import soon
 from tests.modes import MODES, Mode
 
@@ -22,17 +23,23 @@ ROOMY = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
 def on_virtual_time(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run `work` on a loop whose clock jumps, and check that no task is left."""
+    """Run `work` on a loop whose clock jumps, and check that no task is left.
+
+    What the loop itself closes, as langchain-core leaves it to, may take it a few steps.
+    """
+
+    async def steps() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
     loop = looptime.new_event_loop(start=0, end=10_000)
     try:
-        with loop.looptime_enabled():
-            try:
-                return loop.run_until_complete(work)
-            finally:
-                left = asyncio.all_tasks(loop)
-                assert not left, left
+        return loop.run_until_complete(work)
     finally:
+        loop.run_until_complete(steps())
+        left = asyncio.all_tasks(loop)
         loop.close()
+        assert not left, left
 
 
 async def outcome(mode: Mode, tree: Fan, world: World, cap: int | None) -> tuple[str, Any]:
@@ -48,17 +55,20 @@ def expected(tree: Fan) -> tuple[str, Any]:
     return how, what
 
 
+@pytest.mark.timeout(180)
 @given(tree=trees(), name=st.sampled_from(sorted(TASK_MODES)))
-@settings(max_examples=700, deadline=None, suppress_health_check=ROOMY)
+@settings(max_examples=1000, deadline=None, suppress_health_check=ROOMY)
 def test_tasks_end_as_the_oracle_says_and_leave_nothing(tree: Fan, name: str) -> None:
     world = World(unit=1.0)
+    tree = kept(tree) if TASK_MODES[name].streams else tree
     how, what = on_virtual_time(outcome(TASK_MODES[name], tree, world, None))
     assert (how, what or {}) == (expected(tree)[0], expected(tree)[1] or {})
     assert world.started == world.ended <= len(leaves(tree))
 
 
+@pytest.mark.timeout(180)
 @given(tree=trees(), cap=st.integers(1, 4), name=st.sampled_from(sorted(TASK_MODES)))
-@settings(max_examples=500, deadline=None, suppress_health_check=ROOMY)
+@settings(max_examples=600, deadline=None, suppress_health_check=ROOMY)
 def test_tasks_under_a_cap_never_exceed_it_and_never_hang(tree: Fan, cap: int, name: str) -> None:
     world = World(unit=1.0)
     on_virtual_time(outcome(TASK_MODES[name], tree, world, cap))
@@ -66,13 +76,14 @@ def test_tasks_under_a_cap_never_exceed_it_and_never_hang(tree: Fan, cap: int, n
     assert world.started == world.ended
 
 
+@pytest.mark.timeout(180)
 @given(
     tree=trees(),
     cap=st.none() | st.integers(1, 4),
     name=st.sampled_from(sorted(TASK_MODES)),
     after=st.floats(0, 15, allow_nan=False),
 )
-@settings(max_examples=500, deadline=None, suppress_health_check=ROOMY)
+@settings(max_examples=600, deadline=None, suppress_health_check=ROOMY)
 def test_cancelled_tasks_leave_nothing(tree: Fan, cap: int | None, name: str, after: float) -> None:
     world = World(unit=1.0)
 
@@ -89,18 +100,26 @@ def test_cancelled_tasks_leave_nothing(tree: Fan, cap: int | None, name: str, af
 
 @pytest.mark.stress
 @given(tree=trees(max_depth=2), name=st.sampled_from(sorted(THREAD_MODES)))
-@settings(max_examples=40, deadline=None, suppress_health_check=ROOMY)
+@settings(max_examples=60, deadline=None, suppress_health_check=ROOMY)
 def test_threads_end_as_the_oracle_says(tree: Fan, name: str) -> None:
-    world = World(unit=0.012)  # real time: the least difference between two ends is a 64th of that, so some are close
-    how, _ = on_virtual_time(outcome(THREAD_MODES[name], _apart(tree), world, None))
-    assert how == expected(_apart(tree))[0]
+    world = World(unit=0.016)
+    assume(_apart(tree))
+    tree = kept(tree) if THREAD_MODES[name].streams else tree
+    how, what = on_virtual_time(outcome(THREAD_MODES[name], tree, world, None))
+    assert (how, what or {}) == (expected(tree)[0], expected(tree)[1] or {})
     assert soon(lambda: world.running == 0)
     assert world.started == world.ended
 
 
+def _apart(tree: Fan) -> bool:
+    """Return whether threads on a busy machine can be told apart by when they end: a unit, here, is 16 ms."""
+    times = sorted([*(leaf.delay for leaf in leaves(tree)), *deadlines(tree)])
+    return all(after - before >= 0.9 for before, after in pairwise(times))
+
+
 @pytest.mark.stress
 @given(tree=trees(max_depth=2), cap=st.integers(1, 3), name=st.sampled_from(sorted(THREAD_MODES)))
-@settings(max_examples=40, deadline=None, suppress_health_check=ROOMY)
+@settings(max_examples=60, deadline=None, suppress_health_check=ROOMY)
 def test_threads_under_a_cap_never_exceed_it_and_never_hang(tree: Fan, cap: int, name: str) -> None:
     world = World(unit=0.001)
     on_virtual_time(outcome(THREAD_MODES[name], tree, world, cap))

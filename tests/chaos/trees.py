@@ -1,11 +1,11 @@
-"""Random trees of fan-outs, the runnables they make, and what they must come to: worked out by hand, without an engine."""
+"""Random trees of fan-outs, the runnables they make, and what they must come to, worked out without an engine."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 
 from langchain_parallel_plus import BranchFailure, BranchPolicy, JoinPolicy, RunnableParallelPlus
 
-__all__ = ("Fan", "Leaf", "World", "ending", "leaves", "shown", "trees")
+__all__ = ("Fan", "Leaf", "World", "deadlines", "ending", "kept", "leaves", "shown", "trees")
 
 
 class LeafError(Exception):
@@ -71,7 +71,10 @@ class World:
             for branch, how in zip(tree.branches, tree.on_failure, strict=True)
         }
         fan_out = fan_out.with_policy(**policies)
-        return fan_out.with_join(tree.join) if tree.join else fan_out
+        join = tree.join
+        if join is not None and join.deadline is not None:
+            join = replace(join, deadline=join.deadline * self.unit)
+        return fan_out.with_join(join) if join else fan_out
 
     def _leaf(self, leaf: Leaf) -> Runnable[Any, Any]:
         def end() -> str:
@@ -128,6 +131,21 @@ def trees(draw: st.DrawFn, max_depth: int = 3) -> Fan:
 
 def leaves(tree: Leaf | Fan) -> list[Leaf]:
     return [tree] if isinstance(tree, Leaf) else [leaf for branch in tree.branches for leaf in leaves(branch)]
+
+
+def kept(tree: Leaf | Fan) -> Any:
+    """Return the tree with "keep" for "drop": a stream cannot take back what a dropped branch has delivered."""
+    if isinstance(tree, Leaf):
+        return tree
+    how = tuple("keep" if one == "drop" else one for one in tree.on_failure)
+    return replace(tree, branches=tuple(kept(branch) for branch in tree.branches), on_failure=how)
+
+
+def deadlines(tree: Leaf | Fan) -> list[float]:
+    if isinstance(tree, Leaf):
+        return []
+    own = [tree.join.deadline] if tree.join and tree.join.deadline is not None else []
+    return own + [deadline for branch in tree.branches for deadline in deadlines(branch)]
 
 
 def ending(tree: Leaf | Fan) -> tuple[float, str, Any]:
