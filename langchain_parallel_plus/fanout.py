@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ("RunnableParallelPlus",)
 
-BranchLike = Runnable[Any, Any] | Callable[[Any], Any] | Mapping[str, Any]
+Step = Runnable[Input, Any] | Callable[[Input], Any]
+BranchLike = Step[Input] | Mapping[str, Step[Input]]
 Limits = RateLimiter | Sequence[RateLimiter]
 Policies = BranchPolicies | BranchPolicy | Mapping[str, BranchPolicy]
 
@@ -83,13 +84,13 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
 
     def __init__(
         self,
-        steps__: Mapping[str, BranchLike] | None = None,
+        steps__: Mapping[str, BranchLike[Input]] | None = None,
         *,
-        name: str | BranchLike | None = None,
-        policies: Policies | BranchLike | None = None,
-        join: JoinPolicy | BranchLike | None = None,
-        limits: Limits | BranchLike | None = None,
-        **branches: BranchLike,
+        name: str | BranchLike[Input] | None = None,
+        policies: Policies | BranchLike[Input] | None = None,
+        join: JoinPolicy | BranchLike[Input] | None = None,
+        limits: Limits | BranchLike[Input] | None = None,
+        **branches: BranchLike[Input],
     ) -> None:
         options = {"name": name, "policies": policies, "join": join, "limits": limits}
         also_branches: dict[str, Any] = {key: value for key, value in options.items() if _is_branch(value)}
