@@ -375,7 +375,7 @@ def _story(failure: BranchFailure, waited: float, backoff: float) -> str:
     waits = "".join(
         f", {seconds:.1f} s {what}"
         for seconds, what in ((waited, "waiting for a rate limit"), (backoff, "backing off"))
-        if seconds
+        if seconds >= 0.05  # else it would read "0.0 s"
     )
     return (
         f"branch {failure.branch!r} failed after {attempts} in {failure.seconds:.1f} s{waits}\n"
