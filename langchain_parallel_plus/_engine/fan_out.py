@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.chunks import Streamed
 from langchain_parallel_plus._engine.join import JoinCount, JoinRule, Verdict
+from langchain_parallel_plus._engine.notes import add_note, story
 from langchain_parallel_plus.errors import DeadlineExceededError, FanOutError, ParallelPlusError
 from langchain_parallel_plus.observe.event import Event, emit, listening
 from langchain_parallel_plus.outcome import (
@@ -267,7 +268,7 @@ class FanOutRun:
         self._failures[index] = failure
         self._tell(index, "timed_out" if classified.kind is ErrorKind.TIMEOUT else "failed", classified.kind)
         if branch.on_failure == "raise" or branch.required:
-            _note(error, f"branch {branch.key!r} failed", _story(failure, tally.waited, tally.backoff))
+            add_note(error, f"branch {branch.key!r} failed", story(failure, tally.waited, tally.backoff))
             self._ended.add(index)
             self.stop(error)
             return
@@ -310,7 +311,7 @@ class FanOutRun:
         try:
             error.fan_out = self._results()  # type: ignore[attr-defined]  # exceptions take attributes, bar those with slots
         except AttributeError:
-            _note(error, "finished branches", f"finished branches: {', '.join(self._results().outputs) or 'none'}")
+            add_note(error, "finished branches", f"finished branches: {', '.join(self._results().outputs) or 'none'}")
         return error
 
     def _tell(self, index: int, outcome: BranchOutcome, kind: ErrorKind | None = None) -> None:
@@ -361,24 +362,3 @@ def _plain(output: Any) -> Any:
 def _chained(error: Exception, cause: BaseException) -> Exception:
     error.__cause__ = cause
     return error
-
-
-def _note(error: BaseException, start: str, note: str) -> None:
-    """Add a note in place of an earlier one with this start: some code raises one exception object many times."""
-    notes = getattr(error, "__notes__", [])
-    notes[:] = [one for one in notes if not one.startswith(start)]
-    error.add_note(note)
-
-
-def _story(failure: BranchFailure, waited: float, backoff: float) -> str:
-    attempts = f"{failure.attempts} attempt{'s' * (failure.attempts != 1)}"
-    waits = "".join(
-        f", {seconds:.1f} s {what}"
-        for seconds, what in ((waited, "waiting for a rate limit"), (backoff, "backing off"))
-        if seconds >= 0.05  # else it would read "0.0 s"
-    )
-    return (
-        f"branch {failure.branch!r} failed after {attempts} in {failure.seconds:.1f} s{waits}\n"
-        "help: finished siblings' outputs are in this exception's .fan_out.outputs; "
-        'BranchPolicy(on_failure="keep") goes on without this branch'
-    )
