@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel
 from langchain_core.runnables.graph import Graph
@@ -79,6 +79,8 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
     """When the fan-out is done."""
     limits: SkipValidation[tuple[RateLimiter, ...]] = ()
     """Under which rate limits the branches' model calls go out."""
+
+    _leaf_items: ClassVar[bool] = False
 
     _branches: dict[str, tuple[tuple[object, ...], Branch]] = PrivateAttr(default_factory=dict)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, closing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.runnables.config import RunnableConfig, get_config_list
 
@@ -28,6 +28,9 @@ Configs = RunnableConfig | Sequence[RunnableConfig] | None
 class SharedCapBatch(Base):
     """Replaces `Runnable`'s batch methods, whose cap multiplies with that of the fan-outs below."""
 
+    _leaf_items: ClassVar[bool] = True
+    """Whether an item works by itself, and so needs a permit; a fan-out's branches have their own."""
+
     def batch(
         self, inputs: list[Any], config: Configs = None, *, return_exceptions: bool = False, **kwargs: Any
     ) -> list[Any]:
@@ -41,7 +44,9 @@ class SharedCapBatch(Base):
         if len(inputs) == 1:  # as upstream: in the caller's thread
             return [_settled(lambda: self.invoke(inputs[0], configs[0], **kwargs), return_exceptions)]
         outputs: list[Any] = [None] * len(inputs)
-        with closing(completed(_calls(self.invoke, inputs, configs, kwargs), configs[0])) as items:
+        with closing(
+            completed(_calls(self.invoke, inputs, configs, kwargs), configs[0], leaves=self._leaf_items)
+        ) as items:
             for item in items:
                 outputs[item[0]] = _kept(item, return_exceptions)
         return outputs
@@ -57,7 +62,9 @@ class SharedCapBatch(Base):
             return []
         configs = get_config_list(config, len(inputs))
         outputs: list[Any] = [None] * len(inputs)
-        async with aclosing(acompleted(_calls(self.ainvoke, inputs, configs, kwargs), configs[0])) as items:
+        async with aclosing(
+            acompleted(_calls(self.ainvoke, inputs, configs, kwargs), configs[0], leaves=self._leaf_items)
+        ) as items:
             async for item in items:
                 outputs[item[0]] = _kept(item, return_exceptions)
         return outputs
@@ -69,7 +76,9 @@ class SharedCapBatch(Base):
         if not inputs:
             return
         configs = get_config_list(config, len(inputs))
-        with closing(completed(_calls(self.invoke, inputs, configs, kwargs), configs[0])) as items:
+        with closing(
+            completed(_calls(self.invoke, inputs, configs, kwargs), configs[0], leaves=self._leaf_items)
+        ) as items:
             for item in items:
                 yield item[0], _kept(item, return_exceptions)
 
@@ -80,7 +89,9 @@ class SharedCapBatch(Base):
         if not inputs:
             return
         configs = get_config_list(config, len(inputs))
-        async with aclosing(acompleted(_calls(self.ainvoke, inputs, configs, kwargs), configs[0])) as items:
+        async with aclosing(
+            acompleted(_calls(self.ainvoke, inputs, configs, kwargs), configs[0], leaves=self._leaf_items)
+        ) as items:
             async for item in items:
                 yield item[0], _kept(item, return_exceptions)
 

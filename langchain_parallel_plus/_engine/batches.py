@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ from uuid import uuid4
 
 from langchain_parallel_plus._engine.branches import capacity_for
 from langchain_parallel_plus._engine.cancel import CancelToken
+from langchain_parallel_plus._engine.capacity import Permit
 from langchain_parallel_plus._engine.clock import SYSTEM
-from langchain_parallel_plus._engine.scope import Scope, current_scope
+from langchain_parallel_plus._engine.scope import Scope, Tally, current_scope
 from langchain_parallel_plus._engine.tasks import cancel_and_wait
 from langchain_parallel_plus._engine.workers import WORKERS
 from langchain_parallel_plus.errors import BranchAbandonedError
@@ -46,16 +48,31 @@ def _scope(config: RunnableConfig, outer: Scope | None, now: Callable[[], float]
     )
 
 
-def completed(calls: list[Callable[[], Any]], config: RunnableConfig) -> Generator[Item, None, None]:
-    """Run the calls in worker threads and yield what each ends as, in the order in which they end."""
+def completed(
+    calls: list[Callable[[], Any]], config: RunnableConfig, *, leaves: bool = False
+) -> Generator[Item, None, None]:
+    """Run the calls in worker threads and yield what each ends as, in the order in which they end.
+
+    `leaves` says that the calls work by themselves and not through branches, so that each needs a permit.
+    """
     outer = current_scope.get()
     scope = _scope(config, outer, SYSTEM.now)
     inbox: SimpleQueue[Item] = SimpleQueue()
 
     def start(index: int) -> None:
         context = copy_context()
-        context.run(current_scope.set, scope)
-        WORKERS.submit(lambda: inbox.put((index, *_outcome(lambda: context.run(calls[index])))))
+        item = _item(scope, leaves)
+        context.run(current_scope.set, item)
+
+        def job() -> None:
+            inbox.put((index, *_outcome(lambda: context.run(calls[index]))))
+            if item.permit is not None:
+                item.permit.release()
+
+        if item.permit is None:
+            WORKERS.submit(job)
+        else:
+            item.permit.request(lambda: WORKERS.submit(job))
 
     given_up = BranchAbandonedError("a batch was given up: the fan-out around it had ended")
     scope.token.subscribe(lambda: inbox.put((-1, None, given_up)))
@@ -77,6 +94,12 @@ def completed(calls: list[Callable[[], Any]], config: RunnableConfig) -> Generat
     finally:
         scope.token.close()
         scope.token.cancel()
+
+
+def _item(scope: Scope, leaves: bool) -> Scope:
+    if scope.capacity is None or not leaves:
+        return scope
+    return replace(scope, permit=Permit(scope.capacity), tally=Tally())
 
 
 class Window:
@@ -114,8 +137,10 @@ def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         return None, error
 
 
-async def acompleted(calls: list[Callable[[], Awaitable[Any]]], config: RunnableConfig) -> AsyncGenerator[Item, None]:
-    """Run the calls as tasks and yield what each ends as, in the order in which they end."""
+async def acompleted(
+    calls: list[Callable[[], Awaitable[Any]]], config: RunnableConfig, *, leaves: bool = False
+) -> AsyncGenerator[Item, None]:
+    """Run the calls as tasks and yield what each ends as, in the order in which they end; see `completed`."""
     outer = current_scope.get()
     loop = asyncio.get_running_loop()
     scope = _scope(config, outer, loop.time)
@@ -129,8 +154,9 @@ async def acompleted(calls: list[Callable[[], Awaitable[Any]]], config: Runnable
 
     def start(index: int) -> None:
         context = copy_context()
-        context.run(current_scope.set, scope)
-        task = loop.create_task(_run(calls[index]), context=context)
+        item = _item(scope, leaves)
+        context.run(current_scope.set, item)
+        task = loop.create_task(_run(calls[index], item.permit), context=context)
         tasks.add(task)
         task.add_done_callback(partial(ended, index))
 
@@ -150,8 +176,14 @@ async def acompleted(calls: list[Callable[[], Awaitable[Any]]], config: Runnable
         await cancel_and_wait(tuple(tasks))
 
 
-async def _run(call: Callable[[], Awaitable[Any]]) -> Any:
-    return await call()
+async def _run(call: Callable[[], Awaitable[Any]], permit: Permit | None) -> Any:
+    if permit is None:
+        return await call()
+    await permit.aacquire()
+    try:
+        return await call()
+    finally:
+        permit.release()
 
 
 async def _anext(inbox: asyncio.Queue[Item], outer: Scope | None) -> Item:

@@ -93,9 +93,12 @@ class Permit:
     def request(self, granted: Callable[[], None]) -> None:
         """Call `granted` once, from any thread, when the permit is held; at once if there is room."""
         with _lock:
-            self.waiting = True
             self._granted = granted
-            admitted = _admit(self)
+            if self.held:  # taken meanwhile by another part of the same leaf
+                admitted = True
+            else:
+                self.waiting = True
+                admitted = _admit(self)
         if admitted:
             granted()
 
@@ -158,13 +161,17 @@ class Permit:
             raise
 
     def ensure(self, token: CancelToken | None = None) -> None:
-        """Wait in this thread for the permit unless it is held."""
-        if not self.held:
+        """Wait in this thread for the permit unless it is held.
+
+        While another part of the same leaf waits for its children, this part goes on without: taken now, the permit
+        would be missing to those very children.
+        """
+        if not (self.held or self._pauses):
             self.acquire(token)
 
     async def aensure(self) -> None:
-        """Wait in this task for the permit unless it is held."""
-        if not self.held:
+        """Wait in this task for the permit unless it is held; see `ensure`."""
+        if not (self.held or self._pauses):
             await self.aacquire()
 
     @contextmanager

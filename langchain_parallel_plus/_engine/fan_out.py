@@ -310,7 +310,7 @@ class FanOutRun:
     def _with_results(self, error: BaseException) -> BaseException:
         try:
             error.fan_out = self._results()  # type: ignore[attr-defined]  # exceptions take attributes, bar those with slots
-        except AttributeError:
+        except Exception:
             add_note(error, "finished branches", f"finished branches: {', '.join(self._results().outputs) or 'none'}")
         return error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,9 +13,10 @@ __all__ = ("add_note", "story")
 
 def add_note(error: BaseException, start: str, note: str) -> None:
     """Add a note in place of an earlier one with this start: some code raises one exception object many times."""
-    notes = getattr(error, "__notes__", [])
-    notes[:] = [one for one in notes if not one.startswith(start)]
-    error.add_note(note)
+    with suppress(Exception):  # an exception that refuses notes is raised without
+        notes = getattr(error, "__notes__", [])
+        notes[:] = [one for one in notes if not one.startswith(start)]
+        error.add_note(note)
 
 
 def story(failure: BranchFailure, waited: float, backoff: float) -> str:

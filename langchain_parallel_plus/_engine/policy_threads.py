@@ -226,6 +226,7 @@ class _Source:
         """Want no more chunks."""
         if self._token is not None:
             self._token.close()
+            self._token.cancel()
         if self._pump is not None:
             self._pump.close()
             return

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_parallel_plus._engine.chunks import Streamed
+from langchain_parallel_plus._engine.workers import WORKERS
 from langchain_parallel_plus.outcome import FanOutDict
 
 if TYPE_CHECKING:
@@ -164,7 +165,8 @@ class ThreadPump:
         try:
             while (chunk := self._context.run(next, stream, EXHAUSTED)) is not EXHAUSTED:
                 self._parked = True
-                self._room.get()
+                with WORKERS.waiting_for_children():  # a consumer that takes its time holds up no other fan-out
+                    self._room.get()
                 if self._closed:
                     break
                 self._parked = False

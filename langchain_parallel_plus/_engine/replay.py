@@ -56,7 +56,12 @@ class AsyncInput:
             raise self.error
         try:
             return await anext(self._inputs)
-        except (StopAsyncIteration, asyncio.CancelledError):  # the end, or the reader's own cancellation
+        except StopAsyncIteration:
+            raise
+        except asyncio.CancelledError:
+            # Thrown into the input's generator, it has ended that as well: what follows is lost, and must not be taken
+            # for the end by whoever reads on.
+            self.error = RuntimeError("the streamed input was cut off: a reader was cancelled while it waited for more")
             raise
         except BaseException as error:
             self.error = error

@@ -39,6 +39,8 @@ class Inbox:
 
     async def get(self, until: float | None) -> Item:
         """Return the next item; raise `TimeoutError` once the loop's clock shows `until`."""
+        if until is not None and self._loop.time() >= until:
+            raise TimeoutError  # also where a busy stream always has a next chunk ready
         if not self._items:
             self._ready = self._loop.create_future()
             timer = None if until is None else self._loop.call_at(until, self._wake)

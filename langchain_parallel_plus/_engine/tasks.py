@@ -138,6 +138,9 @@ async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
     except asyncio.CancelledError:  # whoever cancels this wait too is obeyed, once the branches have cleaned up
         await asyncio.wait(pending, timeout=_DRAIN_SECONDS)
         raise
+    for task in pending:
+        if task.done() and not task.cancelled():
+            task.exception()  # an answer to a cancellation that nobody waits for, and nobody is to be warned of
     stuck = sum(not task.done() for task in pending)
     if stuck:
         _log.warning("%d cancelled branches have not ended within %g s", stuck, _DRAIN_SECONDS)

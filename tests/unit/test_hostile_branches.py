@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import operator
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessageChunk
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableLambda, RunnableParallel
 
 from langchain_parallel_plus import (
     BranchFailure,
@@ -263,3 +264,102 @@ def test_a_branch_may_be_required_where_the_others_are_kept() -> None:
 
 def test_a_class_with_its_type_written_out_is_found_again() -> None:
     assert RunnableParallelPlus[dict].lc_id() == RunnableParallelPlus.lc_id()  # type: ignore[type-arg]
+
+
+async def test_a_busy_stream_ends_at_its_limit_all_the_same() -> None:
+    async def endless(inputs: AsyncIterator[Any]) -> AsyncIterator[int]:
+        async for _ in inputs:
+            pass
+        while True:
+            await asyncio.sleep(0)
+            yield 1
+
+    def unused(inputs: Iterator[Any]) -> Iterator[int]:
+        yield from ()
+
+    step = RunnableGenerator(unused, endless)
+    limited = RunnableWithPolicy(step, BranchPolicy(timeout=TimeoutPolicy(run_timeout=0.1)))
+    for runnable in (limited, RunnableParallelPlus({"a": step}).with_join(JoinPolicy(deadline=0.1))):
+        async with asyncio.timeout(5):
+            with pytest.raises(TimeoutError, match=r"0\.1 s"):
+                async for _ in runnable.astream("x"):
+                    pass
+
+
+async def test_policies_and_fan_outs_side_by_side_in_one_branch_take_its_permit_once() -> None:
+    async def work(value: Any) -> Any:
+        await asyncio.sleep(0.05)
+        return value
+
+    async def late(value: Any) -> Any:
+        await asyncio.sleep(0.02)
+        return value
+
+    step = RunnableLambda(work)
+    tended = RunnableWithPolicy(step, BranchPolicy(retry=RetryPolicy(max_attempts=2)))
+    both = RunnableParallel(x=RunnableParallelPlus(p=step, q=step), y=RunnableLambda(late) | tended)
+    for cap in (1, 2):
+        async with asyncio.timeout(5):
+            fan_out = RunnableParallelPlus(a=both, b=step, c=both)
+            assert (await fan_out.ainvoke(1, {"max_concurrency": cap}))["a"] == {"x": {"p": 1, "q": 1}, "y": 1}
+
+
+@pytest.mark.parametrize("name", ["batch", "abatch"])
+async def test_batches_under_a_policy_share_the_cap_of_the_tree(name: str) -> None:
+    running, peak, lock = 0, 0, threading.Lock()
+
+    def work(value: Any) -> Any:
+        nonlocal running, peak
+        with lock:
+            running += 1
+            peak = max(peak, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+        return value
+
+    tended = RunnableWithPolicy(work, BranchPolicy(retry=RetryPolicy()))
+
+    def sync(_: Any) -> Any:
+        return tended.batch([1, 2, 3, 4])
+
+    async def tasks(_: Any) -> Any:
+        return await tended.abatch([1, 2, 3, 4])
+
+    fan_out = RunnableParallelPlus({key: RunnableLambda(sync, tasks) for key in "abcd"})
+    config: RunnableConfig = {"max_concurrency": 3}
+    result = fan_out.invoke(0, config) if name == "batch" else await fan_out.ainvoke(0, config)
+    assert result["d"] == [1, 2, 3, 4]
+    assert peak <= 3
+
+
+async def test_an_exception_that_refuses_notes_is_raised_as_it_is(mode: Mode) -> None:
+    class Stern(Exception):
+        def add_note(self, note: str) -> None:
+            raise RuntimeError("no notes")
+
+    def bad(_: Any) -> None:
+        raise Stern
+
+    with pytest.raises(Stern):
+        await mode.run(RunnableParallelPlus(bad=bad, good=len), "abc", None)
+
+
+async def test_an_input_whose_reader_timed_out_is_not_taken_for_whole() -> None:
+    async def slow(_: AsyncIterator[Any]) -> AsyncIterator[str]:
+        yield "a"
+        await asyncio.sleep(0.3)
+        yield "b"
+
+    def unused(inputs: Iterator[Any]) -> Iterator[str]:
+        yield from ()
+
+    async def whole(inputs: AsyncIterator[str]) -> AsyncIterator[str]:
+        yield "".join([part async for part in inputs])
+
+    policy = BranchPolicy(
+        retry=RetryPolicy(max_attempts=5, initial_interval=0.001), timeout=TimeoutPolicy(attempt_timeout=0.1)
+    )
+    chain = RunnableGenerator(unused, slow) | RunnableWithPolicy(RunnableGenerator(unused, whole), policy)
+    with pytest.raises(RuntimeError, match="cut off"):
+        assert [chunk async for chunk in chain.astream("x")] == ["ab"]
