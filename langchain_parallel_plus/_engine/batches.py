@@ -64,15 +64,7 @@ def completed(
         item = _item(scope, leaves)
         context.run(current_scope.set, item)
 
-        def job() -> None:
-            inbox.put((index, *_outcome(lambda: context.run(calls[index]))))
-            if item.permit is not None:
-                item.permit.release()
-
-        if item.permit is None:
-            WORKERS.submit(job)
-        else:
-            item.permit.request(lambda: WORKERS.submit(job))
+        _submit(item, lambda: inbox.put((index, *_outcome(lambda: context.run(calls[index])))))
 
     given_up = BranchAbandonedError("a batch was given up: the fan-out around it had ended")
     scope.token.subscribe(lambda: inbox.put((-1, None, given_up)))
@@ -100,6 +92,21 @@ def _item(scope: Scope, leaves: bool) -> Scope:
     if scope.capacity is None or not leaves:
         return scope
     return replace(scope, permit=Permit(scope.capacity), tally=Tally())
+
+
+def _submit(item: Scope, work: Callable[[], None]) -> None:
+    """Run `work` in a worker thread, if it is a leaf once it may run; not if the batch has ended by then."""
+    permit = item.permit
+    if permit is None:
+        WORKERS.submit(work)
+        return
+
+    def job() -> None:
+        if not item.token.cancelled:
+            work()
+        permit.release()
+
+    permit.request(lambda: WORKERS.submit(job))
 
 
 class Window:

@@ -310,7 +310,7 @@ class FanOutRun:
     def _with_results(self, error: BaseException) -> BaseException:
         try:
             error.fan_out = self._results()  # type: ignore[attr-defined]  # exceptions take attributes, bar those with slots
-        except Exception:
+        except Exception:  # slots, or a class that refuses attributes: the names at least are told
             add_note(error, "finished branches", f"finished branches: {', '.join(self._results().outputs) or 'none'}")
         return error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ async def in_worker(call: Callable[[], Any]) -> Any:
             output = context.run(call)
         except BaseException as raised:  # carried to the waiting task
             error = raised
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop has closed: nobody waits any more
             loop.call_soon_threadsafe(settle, output, error)
 
     WORKERS.submit(job)

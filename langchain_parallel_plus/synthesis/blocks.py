@@ -79,11 +79,13 @@ def _safe_name(name: str) -> str:
 
 def present(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the branches that succeeded returned, down to those of fan-outs inside branches."""
-    return {
-        name: present(output) if isinstance(output, dict) else output
-        for name, output in inputs.items()
-        if not isinstance(output, BranchFailure)
-    }
+    shown = {}
+    for name, output in inputs.items():
+        inner = present(output) if isinstance(output, dict) else None
+        if isinstance(output, BranchFailure) or (output and inner == {}):
+            continue  # failed, or a fan-out of which nothing came back
+        shown[name] = output if inner is None else inner
+    return shown
 
 
 def _words(reason: str) -> str:

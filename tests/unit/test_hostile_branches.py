@@ -26,6 +26,8 @@ from langchain_parallel_plus import (
     collect_report,
     fan_out_results,
 )
+from langchain_parallel_plus._engine.workers import WORKERS
+from langchain_parallel_plus.testing import ScriptedChatModel
 from tests.modes import MODES, Mode
 
 KEEP = BranchPolicy(on_failure="keep")
@@ -363,3 +365,65 @@ async def test_an_input_whose_reader_timed_out_is_not_taken_for_whole() -> None:
     chain = RunnableGenerator(unused, slow) | RunnableWithPolicy(RunnableGenerator(unused, whole), policy)
     with pytest.raises(RuntimeError, match="cut off"):
         assert [chunk async for chunk in chain.astream("x")] == ["ab"]
+
+
+def test_streams_whose_consumers_pause_hold_up_no_other_fan_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chunks(inputs: Iterator[Any]) -> Iterator[int]:
+        list(inputs)
+        yield from range(5)
+
+    monkeypatch.setattr(WORKERS, "_limit", 4)
+    streams = [
+        RunnableParallelPlus(a=RunnableGenerator(chunks), b=RunnableGenerator(chunks)).stream(1) for _ in range(4)
+    ]
+    for stream in streams:
+        next(stream)
+    done = threading.Thread(target=lambda: RunnableParallelPlus(a=lambda x: x, b=lambda x: x).invoke(1), daemon=True)
+    done.start()
+    done.join(5)
+    assert not done.is_alive()
+    for stream in streams:
+        stream.close()  # type: ignore[attr-defined]  # a generator, typed as an iterator
+
+
+def test_a_stream_under_a_policy_gives_its_work_up_when_it_is_closed() -> None:
+    model, going_on, ended = ScriptedChatModel(["late"]), threading.Event(), threading.Event()
+
+    def chunks(inputs: Iterator[Any]) -> Iterator[str]:
+        list(inputs)
+        try:
+            yield "first"
+            going_on.wait(5)
+            model.invoke("still wanted?")
+        finally:
+            ended.set()
+
+    policy = BranchPolicy(timeout=TimeoutPolicy(attempt_timeout=9))
+    stream = RunnableWithPolicy(RunnableGenerator(chunks), policy).stream("x")
+    assert next(stream) == "first"
+    stream.close()  # type: ignore[attr-defined]  # a generator, typed as an iterator
+    going_on.set()
+    assert ended.wait(5)
+    assert model.calls == ()
+
+
+def test_an_item_whose_turn_comes_after_its_batch_has_ended_is_not_run() -> None:
+    ran: list[int] = []
+    holding = threading.Event()
+
+    def work(value: int) -> int:
+        ran.append(value)
+        if value == 0:
+            raise ValueError("first")
+        return value
+
+    tended = RunnableWithPolicy(work, BranchPolicy(retry=RetryPolicy()))
+
+    def batch(_: Any) -> None:
+        tended.batch([0, 1, 2, 3])
+
+    fan_out = RunnableParallelPlus(a=batch, b=lambda _: holding.wait(0.2))
+    with pytest.raises(ValueError, match="first"):
+        fan_out.invoke(0, {"max_concurrency": 1})
+    time.sleep(0.3)
+    assert ran == [0]

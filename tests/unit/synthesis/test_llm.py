@@ -75,6 +75,13 @@ async def test_a_fan_out_inside_a_branch_tells_what_it_misses(mode: Mode) -> Non
     assert "own words" not in prompt
 
 
+async def test_a_fan_out_of_which_nothing_came_back_is_no_coverage(mode: Mode) -> None:
+    model = ScriptedChatModel(["answer"])
+    with pytest.raises(CoverageError, match="0 of 2 branches came back"):
+        await mode.run(RunnableSynthesis(model), {"inner": {"a": lost("a"), "b": lost("b")}}, None)
+    assert not model.calls
+
+
 @pytest.mark.parametrize("streaming", [mode for mode in MODES if mode.streams], ids=str)
 async def test_the_answer_is_streamed_while_it_is_written(streaming: Mode) -> None:
     chunks = []
