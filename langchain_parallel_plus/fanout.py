@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -214,7 +214,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
         *,
         single: bool = False,
         **kwargs: Any,
-    ) -> Iterator[FanOutDict]:
+    ) -> Generator[FanOutDict, None, None]:
         yield from threads.transform(self._fan_out(), inputs, config, run_manager, single=single)
 
     async def _atransform(
@@ -225,7 +225,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
         *,
         single: bool = False,
         **kwargs: Any,
-    ) -> AsyncIterator[FanOutDict]:
+    ) -> AsyncGenerator[FanOutDict, None]:
         stream = tasks.atransform(self._fan_out(), inputs, config, run_manager, single=single)
         async with aclosing(stream):
             async for chunk in stream:

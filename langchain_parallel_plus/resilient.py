@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.utils import ConfigurableFieldSpec, Input, Output, get_unique_config_specs
-from pydantic import ConfigDict, SkipValidation
+from pydantic import ConfigDict, PrivateAttr, SkipValidation
 
 from langchain_parallel_plus._engine import policy_tasks, policy_threads
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
@@ -22,16 +22,24 @@ from langchain_parallel_plus._engine.policy_run import PolicyRun, Targets, scope
 from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
+from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard, unheard
 from langchain_parallel_plus.policy import BranchPolicy, checked_policy
 from langchain_parallel_plus.policy.plain import plain, policy_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+    from uuid import UUID
 
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.callbacks import (
+        AsyncCallbackManagerForChainRun,
+        BaseCallbackManager,
+        CallbackManagerForChainRun,
+    )
     from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
     from langchain_core.runnables.graph import Graph
     from langchain_core.utils.pydantic import TypeBaseModel
+
+    from langchain_parallel_plus._engine.policy_run import RunManager
 
 __all__ = ("RunnableWithPolicy",)
 
@@ -66,6 +74,8 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
     policy: SkipValidation[BranchPolicy]
     """How."""
 
+    _made: dict[bool, tuple[object, object, str | None, Targets]] = PrivateAttr(default_factory=dict)
+
     def __init__(self, bound: Any, policy: BranchPolicy | Mapping[str, Any], *, name: str | None = None) -> None:
         given = policy_of(policy) if isinstance(policy, Mapping) else policy
         checked = checked_policy(given, "the policy of RunnableWithPolicy")
@@ -87,6 +97,10 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         if written["type"] == "constructor":
             written["kwargs"] = {**written["kwargs"], "policy": plain(self.policy)}
         return written
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return what is pickled: not what is made anew when it is needed."""
+        return {**super().__getstate__(), "__pydantic_private__": {"_made": {}}}
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
         """Return the run's name: by default that of what is run."""
@@ -122,22 +136,28 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
         """Run under the policy."""
 
-        def work(config: RunnableConfig, manager: CallbackManagerForChainRun) -> Any:
+        def work(config: RunnableConfig, manager: CallbackManagerForChainRun | Unheard) -> Any:
             run = self._run(manager, SYSTEM.now)
             with run.told():
                 return policy_threads.invoke(run, input, config, manager, **kwargs)
 
+        above = self._unheard(config)
+        if above is not None and config is not None:
+            return work(config, Unheard(*above))  # type: ignore[no-any-return]
         output: Output = traced(self.get_name(), input, config, work)
         return output
 
     async def ainvoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
         """Run under the policy."""
 
-        async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun) -> Any:
+        async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun | AsyncUnheard) -> Any:
             run = self._run(manager, asyncio.get_running_loop().time, in_tasks=True)
             with run.told():
                 return await policy_tasks.ainvoke(run, input, config, manager, **kwargs)
 
+        above = self._unheard(config)
+        if above is not None and config is not None:
+            return await work(config, AsyncUnheard(*above))  # type: ignore[no-any-return]
         output: Output = await atraced(self.get_name(), input, config, work)
         return output
 
@@ -149,7 +169,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         *,
         single: bool = False,
         **kwargs: Any,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         run = self._run(run_manager, SYSTEM.now)
         with run.told():
             yield from policy_threads.transform(run, inputs, config, run_manager, **kwargs)
@@ -162,7 +182,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         *,
         single: bool = False,
         **kwargs: Any,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         run = self._run(run_manager, asyncio.get_running_loop().time, in_tasks=True)
         stream = policy_tasks.atransform(run, inputs, config, run_manager, **kwargs)
         with run.told():
@@ -174,16 +194,30 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
     def _runnables(self) -> tuple[Runnable[Any, Any], ...]:
         return (self.bound, *self.policy.fallbacks)
 
+    def _unheard(self, config: RunnableConfig | None) -> tuple[BaseCallbackManager, UUID] | None:
+        """Return what stands in for a run of its own: a branch needs none if nobody would hear of it."""
+        scope = current_scope.get()
+        return unheard(config) if scope is not None and scope.step is self else None
+
+    def _targets(self, in_tasks: bool) -> Targets:
+        """Return what is run; made once for as long as the runnable and the policy stay the same objects."""
+        known = self._made.get(in_tasks)
+        if known is not None and known[0] is self.bound and known[1] is self.policy and known[2] == self.name:
+            return known[3]
+        runnables = self._runnables
+        if in_tasks:
+            runnables = tuple(offloaded(one) or one for one in runnables)
+        targets = Targets(self.get_name(), runnables, Plan.of(self.policy))
+        self._made[in_tasks] = (self.bound, self.policy, self.name, targets)
+        return targets
+
     def _run(
         self,
-        manager: AsyncCallbackManagerForChainRun | CallbackManagerForChainRun,
+        manager: RunManager,
         now: Callable[[], float],
         *,
         in_tasks: bool = False,
     ) -> PolicyRun:
-        name = self.get_name()
-        scope = scope_of(current_scope.get(), self, name, manager.run_id, now)
-        runnables = self._runnables
-        if in_tasks:
-            runnables = tuple(offloaded(one) or one for one in runnables)
-        return PolicyRun(Targets(name, runnables, Plan.of(self.policy)), manager, scope, now)
+        targets = self._targets(in_tasks)
+        scope = scope_of(current_scope.get(), self, targets.name, manager.run_id, now)
+        return PolicyRun(targets, manager, scope, now)

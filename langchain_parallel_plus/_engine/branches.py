@@ -68,7 +68,7 @@ class RunningBranch:
     def end(self) -> None:
         """Give back whatever the branch still holds; call it once, when nothing runs in its context any more."""
         if self.scope.permit is not None:
-            self.scope.permit.release()
+            self.scope.permit.close()
         if self._gate is not None:
             self._gate.sweep()
         self._entered.leave()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_parallel_plus._engine.chunks import Streamed
 from langchain_parallel_plus._engine.join import JoinCount, JoinRule, Verdict
 from langchain_parallel_plus._engine.notes import add_note, story
-from langchain_parallel_plus.errors import DeadlineExceededError, FanOutError, ParallelPlusError
+from langchain_parallel_plus.errors import BranchAbandonedError, DeadlineExceededError, FanOutError, ParallelPlusError
 from langchain_parallel_plus.observe.event import Event, emit, listening
 from langchain_parallel_plus.outcome import (
     BranchFailure,
@@ -194,6 +194,10 @@ class FanOutRun:
                     help="raise JoinPolicy(deadline=...), or set min_success to go on with what is in by then",
                 )
                 self._fail(index, error)
+
+    def abandoned(self) -> BranchAbandonedError:
+        """Return the error of a fan-out that nobody waits for any more."""
+        return BranchAbandonedError(f"fan-out {self.fan_out.name!r} was given up: the fan-out around it had ended")
 
     def conclude(self) -> dict[str, Any]:
         """Return the outputs in declared order, or raise what the fan-out ended with.

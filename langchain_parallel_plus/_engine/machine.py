@@ -166,15 +166,18 @@ def step(plan: Plan, state: State, event: Event, now: float) -> tuple[State, Act
 
 def _call_target(plan: Plan, state: State, target: int, now: float) -> tuple[State, Action]:
     expires = None if plan.run_timeout is None else now + plan.run_timeout
-    return _call(plan, replace(state, target=target, attempt=0, expires=expires), now)
+    return _call(plan, State(target, 0, state.calls, expires, state.deadline, state.errors), now)
 
 
 def _call(plan: Plan, state: State, now: float) -> tuple[State, Action]:
-    state = replace(state, attempt=state.attempt + 1, calls=state.calls + 1)
-    run_left = None if state.expires is None else max(state.expires - now, 0.0)
-    limits = [limit for limit in (plan.attempt_timeout, run_left) if limit is not None]
-    timeout = min(limits) if limits else None
-    return state, Call(state.target, state.attempt, state.calls, timeout, run_left)
+    # Built directly: `replace` costs ten times as much, and this is the way of every call that succeeds at once.
+    attempt, calls, expires = state.attempt + 1, state.calls + 1, state.expires
+    state = State(state.target, attempt, calls, expires, state.deadline, state.errors)
+    run_left = None if expires is None else max(expires - now, 0.0)
+    timeout = plan.attempt_timeout
+    if timeout is None or (run_left is not None and run_left < timeout):
+        timeout = run_left
+    return state, Call(state.target, attempt, calls, timeout, run_left)
 
 
 def _after_failure(plan: Plan, state: State, event: Failed, now: float) -> tuple[State, Action]:

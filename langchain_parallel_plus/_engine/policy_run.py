@@ -28,6 +28,7 @@ from langchain_parallel_plus._engine.machine import (
 )
 from langchain_parallel_plus._engine.scope import Scope, Tally, current_scope
 from langchain_parallel_plus.errors import BranchAbandonedError, BranchTimeoutError
+from langchain_parallel_plus.observe.event import listening
 from langchain_parallel_plus.outcome import BranchOutcome, ErrorKind, described
 from langchain_parallel_plus.providers.classify import classify
 
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
     from tenacity import RetryCallState
 
-    RunManager = AsyncCallbackManagerForChainRun | CallbackManagerForChainRun
+    from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard
+
+    RunManager = AsyncCallbackManagerForChainRun | CallbackManagerForChainRun | AsyncUnheard | Unheard
 
 __all__ = ("PolicyRun", "Targets")
 
@@ -123,7 +126,8 @@ class PolicyRun:
         tag = f"fallback:{call.target}" if call.target else None
         if call.attempt > 1:
             tag = f"retry:attempt:{call.number}"
-        return patch_config(config, callbacks=self._manager.get_child(tag))
+        child = self._manager.get_child(tag)
+        return config if child is config.get("callbacks") else patch_config(config, callbacks=child)
 
     def scope_for(self, call: Call, token: CancelToken | None = None) -> Scope:
         """Return the scope of a call: what waits in it may not wait longer than the call may take."""
@@ -177,11 +181,13 @@ class PolicyRun:
         self._state, action = step(self._plan, self._state, event, self._now())
         if isinstance(action, Call):
             self.scope.tally.attempts = action.number
-            self.scope.emit("attempt.start", attempt=action.number, detail=_role(action))
+            if listening():
+                self.scope.emit("attempt.start", attempt=action.number, detail=_role(action))
         return action
 
     def _tell(self, call: Call, outcome: Any, **facts: Any) -> None:
-        self.scope.emit("attempt.end", attempt=call.number, outcome=outcome, detail=_role(call), **facts)
+        if listening():
+            self.scope.emit("attempt.end", attempt=call.number, outcome=outcome, detail=_role(call), **facts)
 
 
 def _role(call: Call) -> dict[str, Any]:

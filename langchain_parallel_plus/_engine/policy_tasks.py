@@ -20,12 +20,17 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from langchain_parallel_plus._engine.policy_run import PolicyRun
+    from langchain_parallel_plus._engine.unheard import AsyncUnheard
 
 __all__ = ("ainvoke", "atransform")
 
 
 async def ainvoke(
-    run: PolicyRun, value: Any, config: RunnableConfig, manager: AsyncCallbackManagerForChainRun, **kwargs: Any
+    run: PolicyRun,
+    value: Any,
+    config: RunnableConfig,
+    manager: AsyncCallbackManagerForChainRun | AsyncUnheard,
+    **kwargs: Any,
 ) -> Any:
     """Call the runnable until the machine says that it is done."""
     action = run.begin()
@@ -88,7 +93,7 @@ async def _may_run(run: PolicyRun) -> None:
         await run.scope.permit.aensure()
 
 
-async def _sleep(run: PolicyRun, sleep: Sleep, manager: AsyncCallbackManagerForChainRun) -> Action:
+async def _sleep(run: PolicyRun, sleep: Sleep, manager: AsyncCallbackManagerForChainRun | AsyncUnheard) -> Action:
     await manager.on_retry(run.retry_state(sleep))
     async with run.scope.asuspended():
         await asyncio.sleep(sleep.seconds)
@@ -99,35 +104,35 @@ async def atransform(
     run: PolicyRun,
     inputs: AsyncIterator[Any],
     config: RunnableConfig,
-    manager: AsyncCallbackManagerForChainRun,
+    manager: AsyncCallbackManagerForChainRun | AsyncUnheard,
     **kwargs: Any,
 ) -> AsyncGenerator[Any, None]:
     """Stream `inputs` through the runnable; start again or elsewhere only until the first chunk is delivered."""
-    replay = AsyncReplay(inputs)
-    action = run.begin()
-    while True:
-        match action:
-            case Call():
-                source = _open(run, action, replay, config, kwargs)
-                async with aclosing(source):
-                    try:
-                        await _may_run(run)
-                        first = await source.next()
-                    except Exception as error:  # the machine decides what becomes of it
-                        if error is replay.error:  # the input's failure: another attempt would read the same
-                            raise
-                        action = run.failed(action, error)
-                        continue
-                    async with aclosing(_deliver(run, action, source, first)) as chunks:
-                        async for chunk in chunks:
-                            yield chunk
+    async with aclosing(AsyncReplay(inputs)) as replay:
+        action = run.begin()
+        while True:
+            match action:
+                case Call():
+                    source = _open(run, action, replay, config, kwargs)
+                    async with aclosing(source):
+                        try:
+                            await _may_run(run)
+                            first = await source.next()
+                        except Exception as error:  # the machine decides what becomes of it
+                            if error is replay.error:  # the input's failure: another attempt would read the same
+                                raise
+                            action = run.failed(action, error)
+                            continue
+                        async with aclosing(_deliver(run, action, source, first)) as chunks:
+                            async for chunk in chunks:
+                                yield chunk
+                        return
+                case Sleep():
+                    action = await _sleep(run, action, manager)
+                case Return():
                     return
-            case Sleep():
-                action = await _sleep(run, action, manager)
-            case Return():
-                return
-            case Raise():
-                raise run.error(action)
+                case Raise():
+                    raise run.error(action)
 
 
 async def _deliver(run: PolicyRun, call: Call, source: _Source, chunk: Any) -> AsyncGenerator[Any, None]:
@@ -167,7 +172,7 @@ class _Source:
         self._given = loop.time()
         self._inputs = inputs
         self._inbox = Inbox(loop)
-        self._pump = TaskPump(0, open_stream, self._inbox)
+        self._pump = TaskPump(0, open_stream, self._inbox, ahead=run.scope.permit is None)
         self._until = None if call.timeout is None else loop.time() + call.timeout
         self._entered = EnteredContext(config, run.scope_for(call))
 

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from langchain_parallel_plus._engine.policy_run import PolicyRun
+    from langchain_parallel_plus._engine.unheard import Unheard
 
 __all__ = ("invoke", "transform")
 
 
 def invoke(
-    run: PolicyRun, value: Any, config: RunnableConfig, manager: CallbackManagerForChainRun, **kwargs: Any
+    run: PolicyRun, value: Any, config: RunnableConfig, manager: CallbackManagerForChainRun | Unheard, **kwargs: Any
 ) -> Any:
     """Call the runnable until the machine says that it is done."""
     action = run.begin()
@@ -104,7 +105,9 @@ def _may_run(run: PolicyRun) -> None:
         run.scope.permit.ensure(run.scope.token)
 
 
-def _sleep(run: PolicyRun, sleep: Sleep, manager: CallbackManagerForChainRun, clock: Clock = SYSTEM) -> Action:
+def _sleep(
+    run: PolicyRun, sleep: Sleep, manager: CallbackManagerForChainRun | Unheard, clock: Clock = SYSTEM
+) -> Action:
     manager.on_retry(run.retry_state(sleep))
     with run.scope.suspended():
         clock.sleep(sleep.seconds, run.scope.token)
@@ -116,7 +119,7 @@ def transform(
     run: PolicyRun,
     inputs: Iterator[Any],
     config: RunnableConfig,
-    manager: CallbackManagerForChainRun,
+    manager: CallbackManagerForChainRun | Unheard,
     **kwargs: Any,
 ) -> Iterator[Any]:
     """Stream `inputs` through the runnable; start again or elsewhere only until the first chunk is delivered."""
@@ -218,7 +221,8 @@ class _Source:
     def _start(self, token: CancelToken) -> None:
         self._inbox: SimpleQueue[Item] = SimpleQueue()
         self._until = self._clock.now() + (self._call.timeout or 0.0)
-        self._pump = ThreadPump(0, self._context, self._open, self._inbox, self._entered.leave)
+        ahead = self._run.scope.permit is None  # else both sides would work under one permit
+        self._pump = ThreadPump(0, self._context, self._open, self._inbox, self._entered.leave, ahead=ahead)
         token.subscribe(lambda: self._inbox.put((0, ERROR, self._run.given_up())))
         WORKERS.submit(self._pump.run)
 

@@ -12,21 +12,26 @@ from langchain_parallel_plus._engine.workers import WORKERS
 from langchain_parallel_plus.outcome import FanOutDict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextvars import Context
 
+    from langchain_parallel_plus._engine.consumer import Lending
     from langchain_parallel_plus._engine.fan_out import FanOutRun
     from langchain_parallel_plus._engine.replay import AsyncInput, Input
-    from langchain_parallel_plus._engine.scope import Scope
 
-__all__ = ("CHUNK", "END", "ERROR", "EXHAUSTED", "Held", "Item", "ThreadPump", "later", "pulling")
+__all__ = ("ABANDONED", "CHUNK", "END", "ERROR", "EXHAUSTED", "EXPIRED", "Held", "Item", "ThreadPump", "later")
 
-Kind = Literal["chunk", "end", "error"]
+Kind = Literal["chunk", "end", "error", "expired", "abandoned"]
 CHUNK: Kind = "chunk"
 END: Kind = "end"
 ERROR: Kind = "error"
 Item = tuple[int, Kind, Any]
 """Which stream, what, and the chunk or the error."""
+
+EXPIRED: Item = (-1, "expired", None)
+"""In place of an item: none has come in time."""
+ABANDONED: Item = (-1, "abandoned", None)
+"""In place of an item: the work around the fan-out has been given up."""
 
 _CLOSE_SECONDS = 5.0
 """How long the end of a stream waits for generators that are between two chunks to close."""
@@ -49,34 +54,46 @@ class Held:
         self._holding = run.fan_out.judges
         self._chunks: dict[int, list[Any]] = {}
 
-    def chunk(self, index: int, chunk: Any) -> Iterable[FanOutDict]:
-        """Take in a chunk: it goes on at once, unless only whole outputs can be judged."""
+    def take(self, item: Item) -> Sequence[FanOutDict]:
+        """Take in what a branch's stream has brought; return what the caller may see now."""
+        index, kind, content = item
+        match kind:
+            case "chunk":
+                return self._chunk(index, content)
+            case "end":
+                return self._ended(index)
+            case "error":
+                return self._failed(index, content)
+            case "expired":
+                return self._expired()
+            case "abandoned":
+                raise self._run.abandoned()
+
+    def _chunk(self, index: int, chunk: Any) -> Sequence[FanOutDict]:
+        """It goes on at once, unless only whole outputs can be judged."""
         self._chunks.setdefault(index, []).append(chunk)
         return () if self._holding else (self._keyed(index, chunk),)
 
-    def ended(self, index: int) -> Iterable[FanOutDict]:
-        """Take in the end of a branch's stream."""
+    def _ended(self, index: int) -> Sequence[FanOutDict]:
         chunks = self._chunks.get(index, [])
         self._run.succeeded(index, Streamed(chunks))
         if not self._run.has_output(index):
             return self._failure(index)
         return [self._keyed(index, chunk) for chunk in chunks] if self._holding else ()
 
-    def failed(self, index: int, error: BaseException) -> Iterable[FanOutDict]:
-        """Take in the error that ended a branch's stream."""
+    def _failed(self, index: int, error: BaseException) -> Sequence[FanOutDict]:
         if error is self._source.error:  # the input's failure, and so the whole fan-out's
             self._run.interrupt(error)
             return ()
         self._run.failed(index, error, Streamed(self._chunks.get(index, [])).whole)
         return self._failure(index)
 
-    def expired(self) -> Iterable[FanOutDict]:
-        """Take in that the deadline has passed."""
+    def _expired(self) -> Sequence[FanOutDict]:
         before = self._run.failed_branches
         self._run.expire()
         return [chunk for index in self._run.failed_branches - before for chunk in self._failure(index)]
 
-    def _failure(self, index: int) -> Iterable[FanOutDict]:
+    def _failure(self, index: int) -> Sequence[FanOutDict]:
         delivered = index in self._chunks and not self._holding
         return (FanOutDict(self._run.failure_chunk(index)),) if self._run.kept(index, delivered=delivered) else ()
 
@@ -84,36 +101,26 @@ class Held:
         return FanOutDict({self._run.fan_out.branches[index].key: chunk})
 
 
-class Pulling:
-    """An input that a branch reads without its permit: what it waits for there is other branches' work."""
-
-    def __init__(self, inputs: Iterator[Any], scope: Scope) -> None:
-        self._inputs = inputs
-        self._scope = scope
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        with self._scope.suspended():
-            item = next(self._inputs, EXHAUSTED)
-        if item is EXHAUSTED:
-            raise StopIteration
-        return item
-
-
-def pulling(inputs: Iterator[Any], scope: Scope) -> Iterator[Any]:
-    """Return `inputs` as a branch may read them."""
-    return inputs if scope.permit is None else Pulling(inputs, scope)
-
-
 class ThreadPump:
     """Runs a stream in a worker thread, one chunk ahead of its consumer.
 
-    The next chunk is produced while the consumer has the last one; it is handed over when the consumer is done.
+    The next chunk is produced while the consumer has the last one; it is handed over when the consumer is done. Not so
+    (`ahead=False`) where both share a permit: the consumer is then working under this very one.
     """
 
-    __slots__ = ("_closed", "_context", "_ended", "_inbox", "_index", "_on_end", "_open", "_parked", "_room")
+    __slots__ = (
+        "_ahead",
+        "_closed",
+        "_context",
+        "_ended",
+        "_inbox",
+        "_index",
+        "_lending",
+        "_on_end",
+        "_open",
+        "_parked",
+        "_room",
+    )
 
     def __init__(
         self,
@@ -122,14 +129,20 @@ class ThreadPump:
         open_stream: Callable[[], Iterator[Any]],
         inbox: SimpleQueue[Item],
         on_end: Callable[[], None],
+        *,
+        ahead: bool = True,
+        lending: Lending | None = None,
     ) -> None:
         self._index = index
         self._context = context
         self._open = open_stream
         self._inbox = inbox
         self._on_end = on_end
+        self._ahead = ahead
+        self._lending = lending
         self._room: SimpleQueue[None] = SimpleQueue()
-        self._room.put(None)
+        if ahead:
+            self._room.put(None)
         self._closed = False
         self._parked = False
         self._ended = threading.Event()
@@ -164,13 +177,29 @@ class ThreadPump:
     def _produce(self, stream: Iterator[Any]) -> None:
         try:
             while (chunk := self._context.run(next, stream, EXHAUSTED)) is not EXHAUSTED:
-                self._parked = True
-                with WORKERS.waiting_for_children():  # a consumer that takes its time holds up no other fan-out
-                    self._room.get()
-                if self._closed:
+                if not self._hand_over((self._index, CHUNK, chunk)):
                     break
-                self._parked = False
-                self._inbox.put((self._index, CHUNK, chunk))
         finally:
             if hasattr(stream, "close"):
                 self._context.run(stream.close)
+
+    def _hand_over(self, item: Item) -> bool:
+        """Give the consumer a chunk; return whether it wants more."""
+        self._parked = True
+        if not self._ahead:
+            if self._lending is not None:
+                self._lending.lend()
+            self._inbox.put(item)
+        self._await_room()
+        if self._closed:
+            return False
+        if self._ahead:
+            self._inbox.put(item)
+        elif self._lending is not None:
+            self._lending.regain()
+        self._parked = False
+        return True
+
+    def _await_room(self) -> None:
+        with WORKERS.waiting_for_children():  # a consumer that takes its time holds up no other fan-out
+            self._room.get()

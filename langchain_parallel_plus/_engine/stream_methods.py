@@ -7,10 +7,13 @@ garbage collector, and its tasks running until then.
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from langchain_parallel_plus._engine.traced_stream import atraced_stream, traced_stream
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.runnables import Runnable, RunnableConfig
@@ -38,7 +41,7 @@ class ClosingStreams(Base):
             *,
             single: bool = False,
             **kwargs: Any,
-        ) -> Iterator[Any]: ...
+        ) -> Generator[Any, None, None]: ...
 
         def _atransform(
             self,
@@ -48,24 +51,26 @@ class ClosingStreams(Base):
             *,
             single: bool = False,
             **kwargs: Any,
-        ) -> AsyncIterator[Any]: ...
+        ) -> AsyncGenerator[Any, None]: ...
 
     def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Stream the output of a streamed input."""
-        yield from self._transform_stream_with_config(input, self._transform, config, **kwargs)
+        yield from traced_stream(self.get_name(), input, config, partial(self._transform, **kwargs))
 
     async def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Stream the output of a streamed input."""
-        stream = self._atransform_stream_with_config(input, self._atransform, config, **kwargs)
-        async with aclosing(stream):  # type: ignore[type-var]  # a generator, typed as an iterator
+        async with aclosing(
+            atraced_stream(self.get_name(), input, config, partial(self._atransform, **kwargs))
+        ) as stream:
             async for chunk in stream:
                 yield chunk
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Stream the output."""
-        yield from self._transform_stream_with_config(iter([input]), self._transform, config, single=True, **kwargs)
+        work = partial(self._transform, single=True, **kwargs)
+        yield from traced_stream(self.get_name(), iter([input]), config, work)
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Stream the output."""
@@ -73,7 +78,8 @@ class ClosingStreams(Base):
         async def inputs() -> AsyncIterator[Any]:
             yield input
 
-        stream = self._atransform_stream_with_config(inputs(), self._atransform, config, single=True, **kwargs)
-        async with aclosing(stream):  # type: ignore[type-var]  # a generator, typed as an iterator
+        async with aclosing(
+            atraced_stream(self.get_name(), inputs(), config, partial(self._atransform, single=True, **kwargs))
+        ) as stream:
             async for chunk in stream:
                 yield chunk

@@ -9,17 +9,17 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from langchain_parallel_plus._engine.pump import CHUNK, END, ERROR, EXHAUSTED
+from langchain_parallel_plus._engine.pump import CHUNK, END, ERROR
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextvars import Context
 
     from langchain_parallel_plus._engine.capacity import Permit
+    from langchain_parallel_plus._engine.consumer import Lending
     from langchain_parallel_plus._engine.pump import Item
-    from langchain_parallel_plus._engine.scope import Scope
 
-__all__ = ("Inbox", "TaskPump", "apulling")
+__all__ = ("Inbox", "TaskPump")
 
 
 class Inbox:
@@ -59,36 +59,21 @@ class Inbox:
             self._ready.set_result(None)
 
 
-class Pulling:
-    """An input that a branch reads without its permit: what it waits for there is other branches' work."""
-
-    def __init__(self, inputs: AsyncIterator[Any], scope: Scope) -> None:
-        self._inputs = inputs
-        self._scope = scope
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
-    async def __anext__(self) -> Any:
-        async with self._scope.asuspended():
-            item = await anext(self._inputs, EXHAUSTED)
-        if item is EXHAUSTED:
-            raise StopAsyncIteration
-        return item
-
-
-def apulling(inputs: AsyncIterator[Any], scope: Scope) -> AsyncIterator[Any]:
-    """Return `inputs` as a branch may read them."""
-    return inputs if scope.permit is None else Pulling(inputs, scope)
-
-
 class TaskPump:
-    """Runs a stream in a task, one chunk ahead of its consumer.
+    """Runs a stream in a task, one chunk ahead of its consumer; see `ThreadPump`."""
 
-    The next chunk is produced while the consumer has the last one; it is handed over when the consumer is done.
-    """
-
-    __slots__ = ("_inbox", "_index", "_on_start", "_open", "_outstanding", "_permit", "_room", "task")
+    __slots__ = (
+        "_ahead",
+        "_inbox",
+        "_index",
+        "_lending",
+        "_on_start",
+        "_open",
+        "_outstanding",
+        "_permit",
+        "_room",
+        "task",
+    )
 
     def __init__(
         self,
@@ -97,12 +82,17 @@ class TaskPump:
         inbox: Inbox,
         permit: Permit | None = None,
         on_start: Callable[[], None] | None = None,
+        *,
+        ahead: bool = True,
+        lending: Lending | None = None,
     ) -> None:
         self._index = index
         self._open = open_stream
         self._inbox = inbox
         self._permit = permit
         self._on_start = on_start
+        self._ahead = ahead
+        self._lending = lending
         self._outstanding = False
         self._room: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
@@ -134,14 +124,33 @@ class TaskPump:
             self._inbox.put((self._index, END, None))
 
     async def _produce(self, stream: AsyncIterator[Any]) -> None:
-        loop = asyncio.get_running_loop()
         try:
             async for chunk in stream:
-                if self._outstanding:
-                    self._room = loop.create_future()
-                    await self._room
+                _heed_cancellation()
+                if self._ahead and self._outstanding:
+                    await self._await_room()
+                if self._lending is not None:
+                    self._lending.lend()
                 self._outstanding = True
                 self._inbox.put((self._index, CHUNK, chunk))
+                if not self._ahead:
+                    await self._await_room()
+                if self._lending is not None:
+                    await self._lending.aregain()
         finally:
             if hasattr(stream, "aclose"):
                 await stream.aclose()
+
+    async def _await_room(self) -> None:
+        self._room = asyncio.get_running_loop().create_future()
+        await self._room
+
+
+def _heed_cancellation() -> None:
+    """Raise a cancellation that the stream has swallowed.
+
+    `asyncio.wait_for`, which clients put around each chunk, does so before Python 3.12 when the chunk has just come.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

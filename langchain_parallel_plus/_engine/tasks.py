@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.utils.aiter import Tee
-
 from langchain_parallel_plus._engine.branches import RunningBranch, Surroundings
+from langchain_parallel_plus._engine.consumer import Consumer
+from langchain_parallel_plus._engine.ending import cancel_and_wait
 from langchain_parallel_plus._engine.fan_out import FanOut, FanOutRun
-from langchain_parallel_plus._engine.pump import CHUNK, END, Held, later
+from langchain_parallel_plus._engine.pump import ABANDONED, CHUNK, EXPIRED, Held, Item, later
 from langchain_parallel_plus._engine.replay import AsyncInput
-from langchain_parallel_plus._engine.task_pump import Inbox, TaskPump, apulling
+from langchain_parallel_plus._engine.shared_input import AsyncReading, ashared
+from langchain_parallel_plus._engine.task_pump import Inbox, TaskPump
 from langchain_parallel_plus.outcome import FanOutDict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
 
 __all__ = ("ainvoke", "atransform", "cancel_and_wait")
-
-_log = logging.getLogger("langchain_parallel_plus")
-
-_DRAIN_SECONDS = 2.0
-"""How long cancelled tasks may take to clean up before they are left behind with a warning: the most by which a branch
-that resists its cancellation can make a timeout or a deadline late."""
 
 
 async def ainvoke(
@@ -39,19 +33,25 @@ async def ainvoke(
     loop = asyncio.get_running_loop()
     run = FanOutRun(fan_out, manager.run_id, loop.time)
     around = Surroundings.of(run, config, manager, loop.time)
-    tasks: dict[int, asyncio.Task[Any]] = {}
     try:
-        async with _waiting(around):
-            try:
-                await _gather(run, around, value, tasks)
-            finally:
-                around.token.close()
-                if tasks:
-                    around.token.cancel()
-                    await cancel_and_wait(tasks.values())
+        task = asyncio.current_task()
+        with _heeding(around, task.cancel if task is not None else bool):
+            await _call_all(run, around, value)
     except BaseException as error:  # cancellation too: conclude() raises it with what is finished
         run.interrupt(error)
     return run.conclude()
+
+
+async def _call_all(run: FanOutRun, around: Surroundings, value: Any) -> None:
+    tasks: dict[int, asyncio.Task[Any]] = {}
+    async with _waiting(around):
+        try:
+            await _gather(run, around, value, tasks)
+        finally:
+            around.token.close()
+            if tasks:
+                around.token.cancel()
+                await cancel_and_wait(tasks.values())
 
 
 async def _gather(run: FanOutRun, around: Surroundings, value: Any, tasks: dict[int, asyncio.Task[Any]]) -> None:
@@ -126,55 +126,37 @@ def _take_in(run: FanOutRun, index: int, task: asyncio.Task[Any]) -> None:
         run.succeeded(index, task.result())
 
 
-async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait until they have cleaned up; one that refuses to end is left behind with a warning."""
-    pending = [task for task in tasks if not task.done()]
-    for task in pending:
-        task.cancel()
-    if not pending:
-        return
-    try:
-        await asyncio.wait(pending, timeout=_DRAIN_SECONDS)
-    except asyncio.CancelledError:  # whoever cancels this wait too is obeyed, once the branches have cleaned up
-        await asyncio.wait(pending, timeout=_DRAIN_SECONDS)
-        raise
-    for task in pending:
-        if task.done() and not task.cancelled():
-            task.exception()  # an answer to a cancellation that nobody waits for, and nobody is to be warned of
-    stuck = sum(not task.done() for task in pending)
-    if stuck:
-        _log.warning("%d cancelled branches have not ended within %g s", stuck, _DRAIN_SECONDS)
-
-
 @asynccontextmanager
 async def _waiting(around: Surroundings) -> AsyncIterator[None]:
-    """Hold no permit of the branch around while its children run; hear when it is given up from another thread."""
-    outer = around.outer
-    if outer is None:
+    """Hold no permit of the branch around while its children run."""
+    if around.outer is None:
         yield
         return
-    task = asyncio.current_task()
-    unsubscribe = outer.on_cancel(_canceller(asyncio.get_running_loop(), task)) if task is not None else None
-    try:
-        async with outer.asuspended():
-            yield
-    finally:
-        if unsubscribe is not None:
-            unsubscribe()
+    async with around.outer.asuspended():
+        yield
 
 
-def _canceller(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> Callable[[], None]:
-    """Return a function that cancels `task` when a thread gives it up; tasks of one loop cancel each other directly."""
+@contextmanager
+def _heeding(around: Surroundings, give_up: Callable[[], object]) -> Iterator[None]:
+    """Give up when a thread gives the branch around up; tasks of one loop cancel each other directly."""
+    if around.outer is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
 
-    def cancel() -> None:
+    def abandon() -> None:
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
             running = None
         if running is not loop and not loop.is_closed():
-            loop.call_soon_threadsafe(task.cancel)
+            loop.call_soon_threadsafe(give_up)
 
-    return cancel
+    unsubscribe = around.outer.on_cancel(abandon)
+    try:
+        yield
+    finally:
+        unsubscribe()
 
 
 async def atransform(
@@ -190,65 +172,72 @@ async def atransform(
     run = FanOutRun(fan_out, manager.run_id, loop.time)
     around = Surroundings.of(run, config, manager, loop.time)
     inbox = Inbox(loop)
+    consumer = Consumer(around.outer)
     source = AsyncInput(inputs)
-    copies = Tee(source, len(fan_out.branches), lock=asyncio.Lock())
+    copies = ashared(source if single else AsyncReading(source, around.outer), len(fan_out.branches))
     branches = [around.set_up(index) for index in range(len(fan_out.branches))]
-    pumps = [
-        _pump(running, copy if single else apulling(copy, running.scope), inbox)
-        for running, copy in zip(branches, copies, strict=True)
-    ]
+    pumps = [_pump(running, copy, inbox, consumer) for running, copy in zip(branches, copies, strict=True)]
     try:
-        async with _waiting(around):
+        with _heeding(around, lambda: inbox.put(ABANDONED)):
             try:
                 for running, pump in zip(branches, pumps, strict=True):
                     pump.start(running.context, running.end)
-                async with aclosing(_merge(run, source, pumps, inbox)) as merged:
+                async with aclosing(_merge(run, source, pumps, inbox, consumer)) as merged:
                     async for chunk in merged:
                         yield chunk
             finally:
                 around.token.close()
                 around.token.cancel()
-                await cancel_and_wait(pump.task for pump in pumps if pump.task is not None)
+                try:
+                    await cancel_and_wait(pump.task for pump in pumps if pump.task is not None)
+                finally:
+                    await source.aend()
+                consumer.close()
     except BaseException as error:
         run.interrupt(error)
         raise
     finally:
         run.tell_end()
     run.conclude()
+    await consumer.aresume()
     if missing := run.missing:
         yield FanOutDict({}, missing)
 
 
-def _pump(running: RunningBranch, inputs: AsyncIterator[Any], inbox: Inbox) -> TaskPump:
+def _pump(running: RunningBranch, inputs: AsyncIterator[Any], inbox: Inbox, consumer: Consumer) -> TaskPump:
+    lending = consumer.lending(running.scope)
     return TaskPump(
         running.index,
         lambda: running.branch.async_step.atransform(inputs, running.config),
         inbox,
         running.scope.permit,
         running.begin,
+        ahead=lending is None,
+        lending=lending,
     )
 
 
 async def _merge(
-    run: FanOutRun, source: AsyncInput, pumps: list[TaskPump], inbox: Inbox
+    run: FanOutRun, source: AsyncInput, pumps: list[TaskPump], inbox: Inbox, consumer: Consumer
 ) -> AsyncGenerator[FanOutDict, None]:
     held = Held(run, source)
     until = run.ends_at
     while run.waiting:
-        try:
-            index, kind, content = await inbox.get(until)
-        except TimeoutError:
-            for chunk in held.expired():
+        with consumer.away():
+            item = await _next(inbox, until)
+        chunks = held.take(item)
+        if chunks:
+            await consumer.aresume()
+            given = run.now()
+            for chunk in chunks:
                 yield chunk
-            continue
-        if kind is CHUNK:
-            chunks = held.chunk(index, content)
-        elif kind is END:
-            chunks = held.ended(index)
-        else:
-            chunks = held.failed(index, content)
-        given = run.now()
-        for chunk in chunks:
-            yield chunk
-        until = later(until, run.now() - given)
-        pumps[index].ack()
+            until = later(until, run.now() - given)
+        if item[1] is CHUNK:
+            pumps[item[0]].ack()
+
+
+async def _next(inbox: Inbox, until: float | None) -> Item:
+    try:
+        return await inbox.get(until)
+    except TimeoutError:
+        return EXPIRED

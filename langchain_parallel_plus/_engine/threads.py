@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.utils.iter import Tee
-
 from langchain_parallel_plus._engine.abandonment import refuse_when_abandoned
 from langchain_parallel_plus._engine.branches import RunningBranch, Surroundings
 from langchain_parallel_plus._engine.clock import SYSTEM, Clock
+from langchain_parallel_plus._engine.consumer import Consumer
 from langchain_parallel_plus._engine.fan_out import FanOut, FanOutRun
-from langchain_parallel_plus._engine.pump import CHUNK, END, ERROR, Held, Item, ThreadPump, later, pulling
+from langchain_parallel_plus._engine.pump import ABANDONED, CHUNK, EXPIRED, Held, Item, ThreadPump, later
 from langchain_parallel_plus._engine.replay import Input
+from langchain_parallel_plus._engine.shared_input import Reading, shared
 from langchain_parallel_plus._engine.workers import WORKERS
-from langchain_parallel_plus.errors import BranchAbandonedError
 from langchain_parallel_plus.outcome import FanOutDict
 
 if TYPE_CHECKING:
@@ -27,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ("invoke", "transform")
 
-_ABANDONED = -1
-"""In place of a branch's index: the work around this fan-out has been given up."""
+_ABANDONED: tuple[int, Any, None] = (-1, None, None)
+"""In place of what a branch returns: the work around this fan-out has been given up."""
 
 
 def invoke(
@@ -39,7 +37,7 @@ def invoke(
     around = Surroundings.of(run, config, manager, clock.now)
     inbox: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
     try:
-        with _waiting(around, lambda: inbox.put((_ABANDONED, None, None))):
+        with _heeding(around, lambda: inbox.put(_ABANDONED)), _waiting(around):
             try:
                 for index in range(len(fan_out.branches)):
                     running = around.set_up(index)
@@ -90,36 +88,38 @@ def _collect(run: FanOutRun, inbox: SimpleQueue[tuple[int, Any, BaseException | 
     until = run.ends_at
     while run.waiting:
         try:
-            index, output, error = clock.get(inbox, until)
+            item = clock.get(inbox, until)
         except Empty:
             run.expire()
             continue
-        if index == _ABANDONED:
-            raise _abandoned(run)
+        if item is _ABANDONED:
+            raise run.abandoned()
+        index, output, error = item
         if error is None:
             run.succeeded(index, output)
         else:
             run.failed(index, error)
 
 
-def _abandoned(run: FanOutRun) -> BranchAbandonedError:
-    msg = f"fan-out {run.fan_out.name!r} was given up: the fan-out around it had ended"
-    return BranchAbandonedError(msg)
+@contextmanager
+def _waiting(around: Surroundings) -> Iterator[None]:
+    """Hold neither permit nor thread count of the branch around while its children run."""
+    if around.outer is None:
+        yield
+        return
+    with around.outer.suspended(), WORKERS.waiting_for_children():
+        yield
 
 
 @contextmanager
-def _waiting(around: Surroundings, abandoned: Callable[[], None]) -> Iterator[None]:
-    """Hold neither permit nor thread count of the branch around while its children run; hear when it is given up."""
-    outer = around.outer
-    if outer is None:
-        yield
-        return
-    unsubscribe = outer.on_cancel(abandoned)
+def _heeding(around: Surroundings, abandoned: Callable[[], None]) -> Iterator[None]:
+    """Hear when the branch around is given up."""
+    unsubscribe = around.outer.on_cancel(abandoned) if around.outer is not None else None
     try:
-        with outer.suspended(), WORKERS.waiting_for_children():
-            yield
+        yield
     finally:
-        unsubscribe()
+        if unsubscribe is not None:
+            unsubscribe()
 
 
 def _give_up_the_rest(around: Surroundings) -> None:
@@ -144,62 +144,72 @@ def transform(
     run = FanOutRun(fan_out, manager.run_id, clock.now)
     around = Surroundings.of(run, config, manager, clock.now)
     inbox: SimpleQueue[Item] = SimpleQueue()
-    source = Input(inputs)
-    copies = Tee(source, len(fan_out.branches), lock=threading.Lock())
+    source = Input(inputs if single else Reading(inputs, around.outer))
+    copies = shared(source, len(fan_out.branches))
     branches = [around.set_up(index) for index in range(len(fan_out.branches))]
-    pumps = [
-        _pump(running, copy if single else pulling(copy, running.scope), inbox)
-        for running, copy in zip(branches, copies, strict=True)
-    ]
+    consumer = Consumer(around.outer)
+    pumps = [_pump(running, copy, inbox, consumer) for running, copy in zip(branches, copies, strict=True)]
     try:
-        with _waiting(around, lambda: inbox.put((_ABANDONED, ERROR, None))):
+        with _heeding(around, lambda: inbox.put(ABANDONED)):
             try:
                 for running, pump in zip(branches, pumps, strict=True):
                     _start(running, around, pump.run)
-                yield from _merge(run, source, pumps, inbox, clock)
+                yield from _merge(run, source, pumps, inbox, consumer, clock)
             finally:
                 _give_up_the_rest(around)
                 for pump in pumps:
                     pump.close()
+                consumer.close()
     except BaseException as error:
         run.interrupt(error)
         raise
     finally:
         run.tell_end()
     run.conclude()
+    consumer.resume()
     if missing := run.missing:
         yield FanOutDict({}, missing)
 
 
-def _pump(running: RunningBranch, inputs: Iterator[Any], inbox: SimpleQueue[Item]) -> ThreadPump:
+def _pump(running: RunningBranch, inputs: Iterator[Any], inbox: SimpleQueue[Item], consumer: Consumer) -> ThreadPump:
+    lending = consumer.lending(running.scope)
     return ThreadPump(
         running.index,
         running.context,
         lambda: running.branch.step.transform(inputs, running.config),
         inbox,
         running.end,
+        ahead=lending is None,
+        lending=lending,
     )
 
 
 def _merge(
-    run: FanOutRun, source: Input, pumps: list[ThreadPump], inbox: SimpleQueue[Item], clock: Clock
+    run: FanOutRun,
+    source: Input,
+    pumps: list[ThreadPump],
+    inbox: SimpleQueue[Item],
+    consumer: Consumer,
+    clock: Clock,
 ) -> Iterator[FanOutDict]:
     held = Held(run, source)
     until = run.ends_at
     while run.waiting:
-        try:
-            index, kind, content = clock.get(inbox, until)
-        except Empty:
-            yield from held.expired()
-            continue
-        if index == _ABANDONED:
-            raise _abandoned(run)
-        if kind is CHUNK:
+        with consumer.away(), WORKERS.waiting_for_children():
+            item = _next(inbox, until, clock)
+            chunks = held.take(item)
+        if chunks:
+            consumer.resume()
             given = clock.now()
-            yield from held.chunk(index, content)
+            yield from chunks
             until = later(until, clock.now() - given)
-            pumps[index].ack()
-        elif kind is END:
-            yield from held.ended(index)
-        else:
-            yield from held.failed(index, content)
+        if item[1] is CHUNK:
+            pumps[item[0]].ack()
+
+
+def _next(inbox: SimpleQueue[Item], until: float | None, clock: Clock) -> Item:
+    try:
+        item: Item = clock.get(inbox, until)
+    except Empty:
+        return EXPIRED
+    return item

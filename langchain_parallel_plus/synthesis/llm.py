@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -151,7 +151,7 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Map
         *,
         single: bool = False,
         **kwargs: Any,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         yield from self.model.stream(self._prompt_value(whole(inputs)), config, **kwargs)
 
     async def _atransform(
@@ -162,7 +162,7 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Map
         *,
         single: bool = False,
         **kwargs: Any,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         chunks = [chunk async for chunk in inputs]
         stream = self.model.astream(self._prompt_value(whole(chunks)), config, **kwargs)
         async with aclosing(stream):  # type: ignore[type-var]  # a generator, typed as an iterator

@@ -8,6 +8,7 @@ import sys
 from importlib.metadata import version
 
 from tests.benchmarks import engine
+from tests.benchmarks.table import HEADER
 
 CASES = {**engine.CASES}
 
@@ -18,13 +19,13 @@ def main(names: list[str]) -> int:
         print(f"no case named {', '.join(unknown)}; there are: {', '.join(CASES)}", file=sys.stderr)
         return 2
     print(
-        f"Python {platform.python_version()}, langchain-core {version('langchain-core')}, {os.cpu_count()} cores; "
-        "medians of runs in turn; read the ratios"
+        f"Python {platform.python_version()}, langchain-core {version('langchain-core')}, {os.cpu_count()} cores. "
+        "Both sides in turn, in one process; medians, and the quartiles of the ratios within pairs."
     )
-    print(f"{'case':<52} {'ours':>10} {'theirs':>10} {'':<9} {'ratio':>7}  {'target':<9} against")
+    print(HEADER)
     for name in names or CASES:
-        for row in CASES[name]():
-            print(row, flush=True)
+        for line in CASES[name]():
+            print(line, flush=True)
     return 0
 
 

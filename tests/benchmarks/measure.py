@@ -1,63 +1,133 @@
-"""Timing two things in turn, so that a noisy machine disturbs both alike."""
+"""Timing two things in turn, so that a noisy machine disturbs both alike.
+
+The two sides of a comparison run in one process, in pairs. Which of them comes first alternates from pair to pair, the
+garbage of one is collected before the other begins, and what is told is the median of the ratios within pairs. Wall
+time and CPU time are taken together: where work is bound by the CPU, a busy neighbour cannot move the latter.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import statistics
 import time
+import tracemalloc
 from collections.abc import Awaitable, Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
-__all__ = ("Row", "against", "aseconds", "seconds")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
+__all__ = ("Spent", "Watch", "apeak", "atimed", "in_turn", "settled", "timed")
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    name: str
-    ours: float
-    theirs: float
-    unit: str
-    target: str
-    against: str = "RunnableParallel"
-
-    @property
-    def ratio(self) -> float:
-        return self.ours / self.theirs
-
-    def __str__(self) -> str:
-        numbers = f"{self.ours:10.3f} {self.theirs:10.3f} {self.unit:<9} {self.ratio:6.2f}x"
-        return f"{self.name:<52} {numbers}  {self.target:<9} {self.against}"
+T = TypeVar("T")
 
 
-def seconds(call: Callable[[], object], number: int) -> float:
-    """Return the seconds that one call takes, over `number` calls."""
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What something has taken, in seconds."""
+
+    wall: float
+    cpu: float
+    """Of all threads of the process, in user and system mode."""
+
+    def per(self, number: int) -> Spent:
+        """Return the share of one among `number`."""
+        return Spent(self.wall / number, self.cpu / number)
+
+
+class Watch:
+    """Runs from its making."""
+
+    def __init__(self) -> None:
+        self._wall = time.perf_counter()
+        self._cpu = time.process_time()
+
+    def spent(self) -> Spent:
+        """Return what has been taken so far."""
+        cpu = time.process_time()
+        return Spent(time.perf_counter() - self._wall, cpu - self._cpu)
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Begin with no garbage, and let later collections look only at what is made inside.
+
+    Collections are left on: they are part of the price of making garbage. What the process held before is none of it.
+    """
     gc.collect()
-    began = time.perf_counter()
-    for _ in range(number):
-        call()
-    return (time.perf_counter() - began) / number
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
-def aseconds(call: Callable[[], Awaitable[object]], number: int) -> float:
-    """Return the seconds that one awaited call takes, over `number` calls in a loop of their own."""
+def timed(call: Callable[[], object], number: int) -> Callable[[], Spent]:
+    """Return a function that measures what one call takes, over `number` calls."""
+
+    def measure() -> Spent:
+        with settled():
+            watch = Watch()
+            for _ in range(number):
+                call()
+            return watch.spent().per(number)
+
+    return measure
+
+
+def atimed(call: Callable[[], Awaitable[object]], number: int, *, warm_up: bool = True) -> Callable[[], Spent]:
+    """Return a function that measures what one awaited call takes, over `number` calls in a new loop.
+
+    A call before them warms the loop up: its executor's threads have started.
+    """
+
+    async def run() -> Spent:
+        if warm_up:
+            await call()
+        with settled():
+            watch = Watch()
+            for _ in range(number):
+                await call()
+            return watch.spent().per(number)
+
+    return lambda: asyncio.run(run())
+
+
+def apeak(call: Callable[[], Awaitable[object]]) -> Callable[[], float]:
+    """Return a function that measures the most memory, in bytes, that one awaited call holds at once."""
 
     async def run() -> float:
-        await call()
-        gc.collect()
-        began = time.perf_counter()
-        for _ in range(number):
-            await call()
-        return (time.perf_counter() - began) / number
+        with settled():
+            tracemalloc.start()
+            try:
+                await call()
+                return float(tracemalloc.get_traced_memory()[1])
+            finally:
+                tracemalloc.stop()
 
-    return asyncio.run(run())
+    return lambda: asyncio.run(run())
 
 
-def against(name: str, ours: Callable[[], float], theirs: Callable[[], float], *, target: str, repeats: int = 7) -> Row:
-    """Measure both in turn and return the medians, in milliseconds."""
-    ours(), theirs()  # once to warm up
-    pairs = [(ours(), theirs()) for _ in range(repeats)]
-    mine, other = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
-    return Row(name, mine * 1e3, other * 1e3, "ms", target)
+def in_turn(ours: Callable[[], T], theirs: Callable[[], T], repeats: int, *, warm_up: bool = True) -> list[tuple[T, T]]:
+    """Measure `repeats` pairs, each side first in every other one; return each as (ours, theirs).
+
+    Args:
+        ours: Measures once.
+        theirs: Measures once.
+        repeats: Pairs.
+        warm_up: Whether each side is called once before.
+    """
+    if warm_up:
+        ours(), theirs()
+    pairs = []
+    for number in range(repeats):
+        if number % 2:
+            other = theirs()
+            mine = ours()
+        else:
+            mine = ours()
+            other = theirs()
+        pairs.append((mine, other))
+    return pairs

@@ -45,7 +45,7 @@ class CapacityMachine(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 50))
     def ask_again(self, pick: int) -> None:
-        idle = [permit for permit in self.permits if not permit.held and not permit.waiting]
+        idle = [permit for permit in self.permits if not permit.held and permit.pending is None]
         if idle:
             permit = idle[pick % len(idle)]
             permit.request(self._note(permit))
@@ -56,7 +56,7 @@ class CapacityMachine(RuleBasedStateMachine):
         in_inner = [permit for permit in held if permit.chain[0] is self.inner]
         assert self.outer.free == 3 - len(held) >= 0
         assert self.inner.free == 2 - len(in_inner) >= 0
-        waiting = [permit for permit in self.permits if permit.waiting]
+        waiting = [permit for permit in self.permits if permit.pending is not None]
         assert not any(all(cap.free for cap in permit.chain) for permit in waiting)
 
     @invariant()

@@ -1,0 +1,38 @@
+"""Ending tasks: none is left behind without a word, and none holds its caller up for long."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ("cancel_and_wait",)
+
+_log = logging.getLogger("langchain_parallel_plus")
+
+_DRAIN_SECONDS = 2.0
+"""How long cancelled tasks may take to clean up before they are left behind with a warning: the most by which a branch
+that resists its cancellation can make a timeout or a deadline late."""
+
+
+async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they have cleaned up; one that refuses to end is left behind with a warning."""
+    pending = [task for task in tasks if not task.done()]
+    for task in pending:
+        task.cancel()
+    if not pending:
+        return
+    try:
+        await asyncio.wait(pending, timeout=_DRAIN_SECONDS)
+    except asyncio.CancelledError:  # whoever cancels this wait too is obeyed, once the tasks have cleaned up
+        await asyncio.wait(pending, timeout=_DRAIN_SECONDS)
+        raise
+    for task in pending:
+        if task.done() and not task.cancelled():
+            task.exception()  # an answer to a cancellation that nobody waits for, and nobody is to be warned of
+    stuck = sum(not task.done() for task in pending)
+    if stuck:
+        _log.warning("%d cancelled tasks have not ended within %g s", stuck, _DRAIN_SECONDS)
