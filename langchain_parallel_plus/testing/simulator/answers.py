@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
     from langchain_parallel_plus.testing.simulator.chat import ChatRequest
 
-__all__ = ("Answer", "completion_body", "completion_events", "default_answer", "error_body", "models_body")
-
-_ERROR_TYPES = {401: "invalid_request_error", 403: "invalid_request_error", 429: "requests"}
+__all__ = ("Answer", "completion_body", "completion_events", "default_answer", "models_body")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +69,6 @@ def completion_events(request: ChatRequest, answer: Answer, *, created: int) -> 
     if request.include_usage:
         yield b"data: " + _json(envelope | {"choices": [], "usage": _usage(request, answer)}) + b"\n\n"
     yield b"data: [DONE]\n\n"
-
-
-def error_body(
-    status: int, message: str, *, type: str | None = None, param: str | None = None, code: str | None = None
-) -> bytes:
-    """Return the JSON of an error; the type follows from the status if it is not given."""
-    kind = type or _ERROR_TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
-    return _json({"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 
 def models_body(*, created: int) -> bytes:

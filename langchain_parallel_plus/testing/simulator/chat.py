@@ -8,15 +8,13 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from langchain_parallel_plus.testing.quota import OUTPUT_ALLOWANCE
 from langchain_parallel_plus.testing.tokens import count_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = ("ChatRequest", "InvalidRequestError", "parse_chat_request", "prompt_digest")
-
-_OUTPUT_ALLOWANCE = 16
-"""Output tokens charged at admission if the request sets no `max_tokens` (the legacy default of OpenAI's API)."""
 
 _TOKENS_PER_MESSAGE = 3
 """Role and separators (OpenAI cookbook, "How to count tokens with tiktoken"); three more prime the reply."""
@@ -53,7 +51,9 @@ class ChatRequest:
     prompt_tokens: int
     """Tokens of all messages, as reported in `usage`."""
     reserved_tokens: int
-    """Tokens charged at admission: a quarter of the characters, plus `max_tokens` (16 if not set)."""
+    """Tokens reserved at admission: `estimated_tokens` plus `max_tokens` (16 if not set)."""
+    estimated_tokens: int = 0
+    """The provider's estimate of the prompt: a quarter of its characters, and what its images cost."""
     max_tokens: int | None = None
     stream: bool = False
     include_usage: bool = False
@@ -68,9 +68,14 @@ def prompt_digest(text: str) -> str:
 
 
 def parse_chat_request(
-    body: bytes, *, index: int = 0, arrived: float = 0.0, headers: Mapping[str, str] | None = None
+    body: bytes,
+    *,
+    index: int = 0,
+    arrived: float = 0.0,
+    headers: Mapping[str, str] | None = None,
+    deployment: str | None = None,
 ) -> ChatRequest:
-    """Read a chat completion request from its JSON body.
+    """Read a chat completion request from its JSON body; at Azure the address may name the model instead.
 
     Raises:
         InvalidRequestError: If the body is no JSON object, a required field is missing, a field has the wrong type, or
@@ -86,16 +91,18 @@ def parse_chat_request(
     )
     images = sum(_images(message) for message in messages) * _TOKENS_PER_IMAGE
     max_tokens = _max_tokens(data)
+    estimate = math.ceil(sum(map(len, texts)) / 4) + images
     options = data.get("stream_options")
     return ChatRequest(
         index=index,
         arrived=arrived,
-        model=_model(data),
+        model=deployment or _model(data),
         messages=messages,
         prompt=prompt,
         digest=prompt_digest(prompt),
         prompt_tokens=sum(map(count_tokens, texts)) + images + _TOKENS_PER_MESSAGE * (len(messages) + 1),
-        reserved_tokens=math.ceil(sum(map(len, texts)) / 4) + images + (max_tokens or _OUTPUT_ALLOWANCE),
+        reserved_tokens=estimate + (max_tokens or OUTPUT_ALLOWANCE),
+        estimated_tokens=estimate,
         max_tokens=max_tokens,
         stream=data.get("stream") is True,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,

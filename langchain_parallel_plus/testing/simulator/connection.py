@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
 from langchain_parallel_plus.testing.simulator.http1 import (
     CONTINUE,
+    Ending,
     Frame,
     FramingError,
     Head,
@@ -24,6 +27,9 @@ __all__ = ("Connection",)
 
 _LINGER = 5.0
 """Seconds in which a refused client may finish sending, so that it reads the refusal and not a connection reset."""
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER with no time: what is unsent is thrown away, and the peer gets an RST."""
 
 _READ_AHEAD = 1024 * 1024
 """Bytes of further requests that are kept while one is being answered."""
@@ -155,21 +161,36 @@ class Connection(asyncio.Protocol):
                 break
             out.append(self._frames.popleft().data)
             self._waited = False
-        if not self._frames:
-            self._end_reply()
+        ending = self._end_reply() if not self._frames else None
         self._write(b"".join(out))
-        if self._reply is None and not self._keep_alive:
+        if ending == "reset":
+            self._reset()
+        elif self._reply is None and not self._keep_alive:
             self._hang_up()
 
-    def _end_reply(self) -> None:
+    def _end_reply(self) -> Ending | None:
+        reply = self._reply
+        if reply is None or reply.ending == "never":
+            return None
+        self._reply = None
         # Before the last write: whoever reads the answer finds it in the tally.
-        reply, self._reply = self._reply, None
-        if reply is not None and reply.ended is not None:
+        if reply.ended is not None:
             reply.ended(True)
+        if reply.ending != "whole":
+            self._keep_alive = False
+        return reply.ending
 
     def _write(self, data: bytes) -> None:
         if data and self._transport is not None:
             self._transport.write(data)
+
+    def _reset(self) -> None:
+        if self._transport is None:
+            return
+        connected = self._transport.get_extra_info("socket")
+        if connected is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._transport.abort()
 
     def _hang_up(self) -> None:
         if self._transport is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = (
     "CONTINUE",
     "MAX_BODY",
+    "Ending",
     "Frame",
     "FramingError",
     "Head",
@@ -31,6 +32,10 @@ _MAX_HEAD = 64 * 1024
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """What a client that sent `Expect: 100-continue` waits for before it sends its body."""
+
+
+Ending = Literal["whole", "cut", "reset", "never"]
+"""How a response ends: as HTTP asks; with the connection closed, or reset, in the middle of it; or not at all."""
 
 
 class FramingError(Exception):
@@ -82,11 +87,16 @@ class Reply:
     status: int
     headers: tuple[tuple[str, str], ...]
     frames: tuple[Frame, ...]
-    """At least one. The head goes out with the first."""
+    """The head goes out with the first; without any, nothing is sent."""
     chunked: bool = False
     """Whether the frames are sent as chunks (streaming) instead of one body of known length."""
     ended: Callable[[bool], None] | None = None
     """Called once, with True right before the last bytes are sent, or with False when the client has left."""
+    ending: Ending = "whole"
+    drop_after: float = 0.0
+    """Seconds from the last frame to a cut or a reset."""
+    announced: int | None = None
+    """The Content-Length to send; by default that of the frames."""
 
 
 def parse_head(buffer: bytes | bytearray) -> Head | None:
@@ -117,16 +127,21 @@ def parse_head(buffer: bytes | bytearray) -> Head | None:
 
 
 def wire_frames(reply: Reply, *, keep_alive: bool) -> Iterator[Frame]:
-    """Yield the bytes of a response with their delays: the head together with the first frame, chunks framed."""
+    """Yield the bytes of a response with their delays: the head together with the first frame, chunks framed.
+
+    A cut or a reset is a last frame without bytes; a response that never ends has none.
+    """
     head = _encode_head(reply, keep_alive=keep_alive)
-    final = len(reply.frames) - 1
+    final = len(reply.frames) - 1 if reply.ending == "whole" else None
     for position, (delay, data) in enumerate(reply.frames):
         payload = _encode_chunk(data, last=position == final) if reply.chunked else data
         yield Frame(delay, head + payload if position == 0 else payload)
+    if reply.ending in ("cut", "reset"):
+        yield Frame(reply.drop_after, b"")
 
 
 def _encode_head(reply: Reply, *, keep_alive: bool) -> bytes:
-    body_size = sum(len(frame.data) for frame in reply.frames)
+    body_size = sum(len(frame.data) for frame in reply.frames) if reply.announced is None else reply.announced
     lines = [
         f"HTTP/1.1 {reply.status} {_phrase(reply.status)}",
         *(f"{name}: {value}" for name, value in reply.headers),

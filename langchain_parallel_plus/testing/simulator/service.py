@@ -3,225 +3,188 @@
 from __future__ import annotations
 
 import logging
-import math
-import threading
+import re
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from langchain_parallel_plus.errors import DeclarationError
-from langchain_parallel_plus.testing.simulator import answers, dialect
+from langchain_parallel_plus.testing.dialects.dialect import encode_json
+from langchain_parallel_plus.testing.quota import Cost, admission_cost
+from langchain_parallel_plus.testing.simulator.account import Account
+from langchain_parallel_plus.testing.simulator.answers import models_body
 from langchain_parallel_plus.testing.simulator.chat import ChatRequest, InvalidRequestError, parse_chat_request
-from langchain_parallel_plus.testing.simulator.fault import Fault
-from langchain_parallel_plus.testing.simulator.http1 import Frame, Reply
-from langchain_parallel_plus.testing.simulator.tally import Ledger
+from langchain_parallel_plus.testing.simulator.fault import (
+    ConnectionReset,
+    CutStream,
+    Fault,
+    Hang,
+    MalformedBody,
+)
+from langchain_parallel_plus.testing.simulator.replies import Pace, answered, dropped, plain, spoiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from langchain_parallel_plus.testing.simulator.http1 import FramingError, HttpRequest
-    from langchain_parallel_plus.testing.simulator.quota import Decision, Quota
-    from langchain_parallel_plus.testing.simulator.tally import Entry, Tally
+    from langchain_parallel_plus.testing.dialects.dialect import Headers
+    from langchain_parallel_plus.testing.simulator.account import Call
+    from langchain_parallel_plus.testing.simulator.behaviour import Behaviour
+    from langchain_parallel_plus.testing.simulator.http1 import FramingError, HttpRequest, Reply
+    from langchain_parallel_plus.testing.simulator.rules import ProviderRules, Verdict
+    from langchain_parallel_plus.testing.simulator.tally import Tally
 
-__all__ = ("Behaviour", "Service")
+__all__ = ("Service",)
 
 _logger = logging.getLogger(__name__)
+
+_CHAT = re.compile(r"/v1/chat/completions|/openai/(?:v1|deployments/([^/]+))/chat/completions")
+"""OpenAI's address, and those of Azure OpenAI, of which one names the model."""
+
+_KEY_HEADERS = ("api-key", "x-api-key", "x-goog-api-key")
 
 _NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY)."
 )
 
-Headers = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Behaviour:
-    """How the simulated model behaves; the callables see one request and must return at once."""
-
-    latency: float | Callable[[ChatRequest], float] = 0.0
-    """Seconds from arrival to the first byte of the response."""
-    chunk_delay: float = 0.0
-    """Seconds between the events of a stream."""
-    answer: Callable[[ChatRequest], str] = answers.default_answer
-    fail: Callable[[ChatRequest], Fault | None] | None = None
-
-    def __post_init__(self) -> None:
-        if not callable(self.latency):
-            _seconds(self.latency, "latency")
-        _seconds(self.chunk_delay, "chunk_delay")
-
-    def latency_of(self, request: ChatRequest) -> float:
-        """Return the seconds before the first byte.
-
-        Raises:
-            DeclarationError: If the callable gives anything but seconds >= 0.
-        """
-        if callable(self.latency):
-            return _seconds(self.latency(request), "latency(request)")
-        return self.latency
-
-    def fault_of(self, request: ChatRequest) -> Fault | None:
-        """Return the fault for a request, if it is to fail."""
-        fault = None if self.fail is None else self.fail(request)
-        if fault is not None and not isinstance(fault, Fault):
-            raise DeclarationError(f"fail(request) must return a Fault or None, got {type(fault).__name__}")
-        return fault
-
-    def answer_to(self, request: ChatRequest) -> answers.Answer:
-        """Return the answer to a request."""
-        text = self.answer(request)
-        if not isinstance(text, str):
-            raise DeclarationError(f"answer(request) must return a str, got {type(text).__name__}")
-        return answers.Answer.to(request, text)
-
 
 class Service:
-    """Routes, authorizes, admits and answers; holds the quota's state and the ledger.
+    """Routes, authorizes, admits and answers; runs on the server's thread, but `tally` and `reset` on any.
 
-    Runs on the server's thread; `tally` and `reset` may be called from any.
+    Args:
+        rules: How the provider counts and words.
+        behaviour: What its model does.
+        clock: Seconds, for the quota and the tally.
+        wall: POSIX time in seconds, for headers that tell an instant.
     """
 
-    def __init__(self, quota: Quota, behaviour: Behaviour, clock: Callable[[], float]) -> None:
-        self._quota = quota
+    def __init__(
+        self,
+        rules: ProviderRules,
+        behaviour: Behaviour,
+        clock: Callable[[], float],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._rules = rules
         self._behaviour = behaviour
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._state = quota.fresh(now=clock())
-        self._ledger = Ledger()
+        self._wall = wall
+        self._account = Account(rules, clock)
 
     def tally(self) -> Tally:
         """Return what has happened since the start or the last reset."""
-        return self._ledger.snapshot()
+        return self._account.tally()
 
     def reset(self) -> None:
-        """Empty the quota's buckets and count from zero; requests in flight end uncounted."""
-        with self._lock:
-            self._state = self._quota.fresh(now=self._clock())
-            self._ledger = Ledger()
+        """Give the full quota back and count from zero; requests in flight end uncounted."""
+        self._account.reset()
 
     def respond(self, http: HttpRequest) -> Reply:
         """Return the reply to one HTTP request."""
-        route = (http.method, http.path)
-        if route == ("POST", "/v1/chat/completions"):
-            return self._chat(http)
+        if http.method == "POST" and (address := _CHAT.fullmatch(http.path)):
+            return self._chat(http, address[1])
+        match http.method, http.path:
+            case "GET", "/simulator/tally":
+                return plain(200, encode_json(self.tally().to_dict()))
+            case "POST", "/simulator/reset":
+                self.reset()
+                return plain(200, encode_json({}))
         if not _has_key(http):
-            return _error(401, _NO_KEY)
-        if route == ("GET", "/v1/models"):
-            return _plain(200, answers.models_body(created=int(time.time())))
+            return self._error(401, _NO_KEY)
+        if (http.method, http.path) == ("GET", "/v1/models"):
+            return plain(200, models_body(created=int(time.time())))
         message = (
             f"Unknown request URL: {http.method} {http.path}. The simulator serves /v1/chat/completions and /v1/models."
         )
-        return _error(404, message, code="unknown_url")
+        return self._error(404, message, code="unknown_url")
 
     def refuse(self, error: FramingError) -> Reply:
         """Return the reply to bytes that are no request."""
-        return _error(error.status, error.message)
+        return self._error(error.status, error.message)
 
-    def _chat(self, http: HttpRequest) -> Reply:
-        arrived = self._clock()
-        with self._lock:
-            ledger = self._ledger
-        entry = ledger.open(arrived)
-        reply = self._decide(http, entry)
-        entry.status = reply.status
-        ended = partial(_close, ledger, entry, self._clock)
-        headers = (*reply.headers, ("x-request-id", f"req_{entry.index:08d}"))
-        return Reply(reply.status, headers, reply.frames, reply.chunked, ended)
+    def _chat(self, http: HttpRequest, deployment: str | None) -> Reply:
+        call = self._account.arrive()
+        reply = self._decide(http, call, deployment)
+        call.entry.status = reply.status
+        headers = (*reply.headers, ("x-request-id", f"req_{call.entry.index:08d}"))
+        return replace(reply, headers=headers, ended=partial(_end, self._account, call))
 
-    def _decide(self, http: HttpRequest, entry: Entry) -> Reply:
+    def _decide(self, http: HttpRequest, call: Call, deployment: str | None) -> Reply:
         if not _has_key(http):
-            return _error(401, _NO_KEY)
+            return self._error(401, _NO_KEY)
+        entry = call.entry
         try:
-            request = parse_chat_request(http.body, index=entry.index, arrived=entry.arrived, headers=http.headers)
+            request = parse_chat_request(
+                http.body,
+                index=entry.index,
+                arrived=entry.arrived,
+                headers={name: value for name, value in http.headers.items() if name not in _KEY_HEADERS},
+                deployment=deployment,
+            )
         except InvalidRequestError as error:
             # A request that fails counts against the requests limit all the same.
-            decision = self._admit(entry, tokens=0)
-            if not decision.admitted:
-                return self._refused("unknown-model", decision, entry)
-            quota_headers = dialect.quota_headers(decision.readings)
-            return _error(400, error.message, quota_headers, param=error.param, code=error.code)
+            verdict = self._admit(call, Cost(), "unknown-model")
+            if not verdict.admitted:
+                return self._refused(verdict)
+            return self._error(400, error.message, verdict.headers, param=error.param, code=error.code)
         entry.model, entry.digest, entry.stream = request.model, request.digest, request.stream
-        decision = self._admit(entry, tokens=request.reserved_tokens)
-        if not decision.admitted:
-            return self._refused(request.model, decision, entry)
-        return self._run(request, dialect.quota_headers(decision.readings), entry)
+        cost = admission_cost(
+            self._rules.token_rule, input_tokens=request.estimated_tokens, max_tokens=request.max_tokens
+        )
+        verdict = self._admit(call, cost, request.model)
+        return self._run(request, verdict.headers, call) if verdict.admitted else self._refused(verdict)
 
-    def _admit(self, entry: Entry, *, tokens: int) -> Decision:
-        with self._lock:
-            decision = self._quota.admit(self._state, now=entry.arrived, tokens=tokens)
-            self._state = decision.state
-        if decision.admitted:
-            entry.charged_tokens = tokens
-        return decision
+    def _admit(self, call: Call, cost: Cost, model: str) -> Verdict:
+        return self._rules.worded(self._account.admit(call, cost), wall=self._wall(), model=model)
 
-    def _refused(self, model: str, decision: Decision, entry: Entry) -> Reply:
-        refusal = decision.refusal
-        assert refusal is not None
-        entry.outcome, entry.refused_by = "refused", refusal.dimension
-        headers = (*dialect.quota_headers(decision.readings), *dialect.retry_headers(refusal.retry_after))
-        message = dialect.refusal_message(model, refusal)
-        return _error(429, message, headers, type=refusal.dimension, code="rate_limit_exceeded")
+    def _refused(self, verdict: Verdict) -> Reply:
+        content_type = self._rules.dialect.error_content_type
+        return plain(verdict.status, verdict.body, verdict.headers, content_type=content_type)
 
-    def _run(self, request: ChatRequest, headers: Headers, entry: Entry) -> Reply:
-        entry.outcome = "fault"
+    def _run(self, request: ChatRequest, headers: Headers, call: Call) -> Reply:
+        entry = call.entry
+        # Until an answer is known: what fails has used nothing.
+        entry.outcome, entry.used = "fault", Cost()
         try:
             latency = self._behaviour.latency_of(request)
             fault = self._behaviour.fault_of(request)
-            if fault is not None:
-                return _faulty(fault, headers, latency)
+            entry.fault = "" if fault is None else type(fault).__name__
+            if isinstance(fault, Fault):
+                return self._faulty(fault, headers, latency)
+            if isinstance(fault, Hang | ConnectionReset):
+                return dropped(fault, latency)
             answer = self._behaviour.answer_to(request)
         except Exception as error:
             _logger.exception("a callable of the simulator failed")
             message = f"A callable of the simulator failed: {type(error).__name__}: {error}"
-            return _error(500, message, headers, code="simulator_callable_failed")
-        entry.outcome = "ok"
+            return self._error(500, message, headers, code="simulator_callable_failed")
         entry.prompt_tokens, entry.completion_tokens = request.prompt_tokens, len(answer.pieces)
-        return self._answered(request, answer, headers, latency)
+        entry.used = Cost(input_tokens=entry.prompt_tokens, output_tokens=entry.completion_tokens)
+        pace = Pace(latency, self._behaviour.chunk_delay).slowed(fault)
+        reply = answered(request, answer, headers, pace)
+        if isinstance(fault, CutStream | MalformedBody):
+            return spoiled(reply, fault)
+        entry.outcome = "ok"
+        return reply
 
-    def _answered(self, request: ChatRequest, answer: answers.Answer, headers: Headers, latency: float) -> Reply:
-        created = int(time.time())
-        headers = (*headers, ("openai-processing-ms", str(round(latency * 1000))))
-        if not request.stream:
-            return _plain(200, answers.completion_body(request, answer, created=created), headers, delay=latency)
-        events = answers.completion_events(request, answer, created=created)
-        pause = self._behaviour.chunk_delay
-        frames = tuple(Frame(pause if place else latency, event) for place, event in enumerate(events))
-        return Reply(200, (("content-type", "text/event-stream; charset=utf-8"), *headers), frames, chunked=True)
+    def _faulty(self, fault: Fault, headers: Headers, latency: float) -> Reply:
+        dialect = self._rules.dialect
+        body = dialect.error_body(fault.status, fault.text, code=fault.code, retry_after=fault.retry_after)
+        headers = (*headers, *dialect.retry_headers(fault.retry_after), *fault.headers.items())
+        return plain(fault.status, body, headers, delay=latency, content_type=dialect.error_content_type)
+
+    def _error(
+        self, status: int, message: str, headers: Headers = (), *, param: str | None = None, code: str | None = None
+    ) -> Reply:
+        dialect = self._rules.dialect
+        body = dialect.error_body(status, message, param=param, code=code)
+        return plain(status, body, headers, content_type=dialect.error_content_type)
 
 
-def _close(ledger: Ledger, entry: Entry, clock: Callable[[], float], delivered: bool) -> None:
-    ledger.close(entry, now=clock(), delivered=delivered)
+def _end(account: Account, call: Call, delivered: bool) -> None:
+    account.end(call, delivered=delivered)
 
 
 def _has_key(http: HttpRequest) -> bool:
     scheme, _, key = http.headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and bool(key.strip())
-
-
-def _faulty(fault: Fault, headers: Headers, latency: float) -> Reply:
-    body = answers.error_body(fault.status, fault.text, type=fault.type, code=fault.code)
-    return _plain(fault.status, body, (*headers, *dialect.retry_headers(fault.retry_after)), delay=latency)
-
-
-def _error(
-    status: int,
-    message: str,
-    headers: Headers = (),
-    *,
-    type: str | None = None,
-    param: str | None = None,
-    code: str | None = None,
-) -> Reply:
-    return _plain(status, answers.error_body(status, message, type=type, param=param, code=code), headers)
-
-
-def _plain(status: int, body: bytes, headers: Headers = (), *, delay: float = 0.0) -> Reply:
-    return Reply(status, (("content-type", "application/json"), *headers), (Frame(delay, body),))
-
-
-def _seconds(value: object, name: str) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
-        return float(value)
-    raise DeclarationError(f"{name} must be seconds >= 0, got {value!r}", help="0 means no delay")
+    bearer = scheme.lower() == "bearer" and bool(key.strip())
+    return bearer or any(http.headers.get(name) for name in _KEY_HEADERS)

@@ -1,23 +1,22 @@
-"""What a simulator has seen: counters, peaks and one record a request."""
+"""What a simulator has seen: counters, peaks, arrival times and one record a request; frozen."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from bisect import bisect_left
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from langchain_parallel_plus.testing.simulator.quota import Dimension
+    from langchain_parallel_plus.testing.quota import Dimension
 
-__all__ = ("Entry", "Ledger", "Outcome", "RequestRecord", "Tally")
+__all__ = ("Outcome", "RequestRecord", "Tally")
+
+_BULKY = frozenset({"arrivals", "admissions", "records"})
 
 Outcome = Literal["ok", "refused", "fault", "invalid", "abandoned"]
 """How a request ended: answered, over quota, failed on purpose, not a valid request, or left by the client."""
-
-_KEPT_RECORDS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,30 +30,38 @@ class RequestRecord:
     finished: float
     """When the last byte was handed to the socket, or the client left."""
     status: int
-    """The HTTP status that was decided, also if the client left before it was sent."""
+    """The HTTP status that was decided, also if the client left before it was sent; 0 if none was to be sent."""
     outcome: Outcome
     model: str = ""
     digest: str = ""
     """`prompt_digest` of the last user message; empty if the request was not understood."""
     stream: bool = False
+    admitted: bool = False
+    """Whether the quota let it pass."""
     charged_tokens: int = 0
-    """Tokens taken from the quota."""
+    """Tokens taken from the quota, after any correction."""
+    fault: str = ""
+    """Name of the fault's class, such as `Hang`; empty if there was none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """What happened since the start or the last reset.
+    """What happened since the start or the last reset; also to be read while the simulator runs.
 
     Counts chat completion requests only: other paths and broken HTTP are not in it.
     `requests == ok + sum(refused.values()) + faults + invalid + abandoned + in_flight` at any moment.
     """
 
     requests: int
-    """Requests that arrived."""
+    """Requests that arrived: every physical one, the hidden retries of an SDK included."""
+    admitted: int
+    """Requests that the quota let pass."""
     ok: int
     """Requests answered in full."""
     refused: Mapping[Dimension, int]
-    """429s of the quota, by the dimension that caused them."""
+    """Refusals by the quota, by the limit that caused them."""
+    by_status: Mapping[int, int]
+    """Ended requests by the HTTP status that was decided; 0 stands for none (`Hang`, `ConnectionReset`)."""
     faults: int
     """Requests failed by `fail`, or by an error in one of the simulator's callables."""
     invalid: int
@@ -65,18 +72,44 @@ class Tally:
     """Requests that are being answered now."""
     peak_in_flight: int
     charged_tokens: int
-    """Tokens taken from the tokens quota at admission."""
+    """Tokens taken from the quota so far: at admission, and corrected at the end if the token rule does."""
     prompt_tokens: int
     """Input tokens of the answers that were sent in full, as in their `usage`."""
     completion_tokens: int
     """Output tokens of the same answers."""
+    arrivals: tuple[float, ...]
+    """When each request arrived, in order, in seconds of the simulator's clock; the last 100,000."""
+    admissions: tuple[float, ...]
+    """The same of the admitted ones."""
     records: tuple[RequestRecord, ...]
     """The ended requests in order of arrival; of more than 100,000 only the last to end."""
 
     @property
     def refusals(self) -> int:
-        """429s of the quota, all dimensions together."""
+        """Refusals by the quota, all limits together."""
         return sum(self.refused.values())
+
+    def busiest(self, window: float = 1.0, *, admitted: bool = False) -> int:
+        """Return the most requests that arrived within any `window` seconds, wherever they begin; or were admitted."""
+        times = self.admissions if admitted else self.arrivals
+        return max((bisect_left(times, at + window) - place for place, at in enumerate(times)), default=0)
+
+    def per_window(self, window: float = 1.0, *, admitted: bool = False) -> tuple[int, ...]:
+        """Return how many requests arrived (or were admitted) in each `window` seconds from the first one on."""
+        times = self.admissions if admitted else self.arrivals
+        if not times:
+            return ()
+        counts = [0] * (int((times[-1] - times[0]) / window) + 1)
+        for at in times:
+            counts[int((at - times[0]) / window)] += 1
+        return tuple(counts)
+
+    def to_dict(self, *, records: bool = False) -> dict[str, Any]:
+        """Return what JSON can say of it: the counters, and with `records` also each arrival, admission and record."""
+        counted = asdict(replace(self, refused=dict(self.refused), by_status=dict(self.by_status), records=()))
+        if not records:
+            return {name: value for name, value in counted.items() if name not in _BULKY}
+        return counted | {"records": [asdict(record) for record in self.records]}
 
     def __str__(self) -> str:
         refused = ", ".join(f"{count} on {dimension}" for dimension, count in self.refused.items())
@@ -86,88 +119,3 @@ class Tally:
             f"(peak {self.peak_in_flight}); tokens: {self.charged_tokens} charged, {self.prompt_tokens} in, "
             f"{self.completion_tokens} out"
         )
-
-
-@dataclass(slots=True, kw_only=True)
-class Entry:
-    """A request that has arrived; filled in as the server learns about it, and closed once."""
-
-    index: int
-    arrived: float
-    status: int = 0
-    outcome: Outcome = "invalid"
-    model: str = ""
-    digest: str = ""
-    stream: bool = False
-    charged_tokens: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    refused_by: Dimension | None = None
-
-
-class Ledger:
-    """Counts requests as they arrive and end; safe to read from any thread while the server writes."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._requests = self._peak = 0
-        self._charged = self._prompt = self._completion = 0
-        self._outcomes: dict[Outcome, int] = dict.fromkeys(("ok", "refused", "fault", "invalid", "abandoned"), 0)
-        self._refused: dict[Dimension, int] = {"requests": 0, "tokens": 0}
-        self._records: deque[RequestRecord] = deque(maxlen=_KEPT_RECORDS)
-
-    def open(self, arrived: float) -> Entry:
-        """Count an arrival and return its entry."""
-        with self._lock:
-            entry = Entry(index=self._requests, arrived=arrived)
-            self._requests += 1
-            self._peak = max(self._peak, self._in_flight())
-            return entry
-
-    def close(self, entry: Entry, *, now: float, delivered: bool) -> None:
-        """Count the end of a request; called once for each entry."""
-        outcome: Outcome = entry.outcome if delivered else "abandoned"
-        record = RequestRecord(
-            index=entry.index,
-            arrived=entry.arrived,
-            finished=now,
-            status=entry.status,
-            outcome=outcome,
-            model=entry.model,
-            digest=entry.digest,
-            stream=entry.stream,
-            charged_tokens=entry.charged_tokens,
-        )
-        with self._lock:
-            self._outcomes[outcome] += 1
-            self._charged += entry.charged_tokens
-            if outcome == "ok":
-                self._prompt += entry.prompt_tokens
-                self._completion += entry.completion_tokens
-            if outcome == "refused" and entry.refused_by is not None:
-                self._refused[entry.refused_by] += 1
-            self._records.append(record)
-
-    def snapshot(self) -> Tally:
-        """Return everything counted so far."""
-        with self._lock:
-            outcomes, refused, records = dict(self._outcomes), dict(self._refused), list(self._records)
-            counts = self._requests, self._in_flight(), self._peak, self._charged, self._prompt, self._completion
-        requests, in_flight, peak, charged, prompt, completion = counts
-        return Tally(
-            requests=requests,
-            ok=outcomes["ok"],
-            refused=refused,
-            faults=outcomes["fault"],
-            invalid=outcomes["invalid"],
-            abandoned=outcomes["abandoned"],
-            in_flight=in_flight,
-            peak_in_flight=peak,
-            charged_tokens=charged,
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            records=tuple(sorted(records, key=lambda record: record.index)),
-        )
-
-    def _in_flight(self) -> int:
-        return self._requests - sum(self._outcomes.values())

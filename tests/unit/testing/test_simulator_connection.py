@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ class Wire(asyncio.Transport):
         self.loop = asyncio.get_running_loop()
         self.written: list[tuple[float, bytes]] = []
         self.closed_at: float | None = None
+        self.aborted_at: float | None = None
         self.reading = True
 
     def write(self, data):
@@ -28,6 +30,9 @@ class Wire(asyncio.Transport):
 
     def close(self):
         self.closed_at = self.loop.time()
+
+    def abort(self):
+        self.aborted_at = self.loop.time()
 
     def pause_reading(self):
         self.reading = False
@@ -44,7 +49,8 @@ class Wire(asyncio.Transport):
 class Server:
     """A connection with its wire, and a reply of two frames to each request."""
 
-    def __init__(self, *frames: Frame) -> None:
+    def __init__(self, *frames: Frame, **reply: Any) -> None:
+        self.reply = reply
         self.ends: list[tuple[bytes, bool]] = []
         self.frames = frames
         self.open: set[Connection] = set()
@@ -55,7 +61,7 @@ class Server:
     def _respond(self, request):
         name = request.path[1:].encode()
         frames = tuple(Frame(delay, name + data) for delay, data in self.frames)
-        return Reply(200, (), frames, ended=lambda delivered: self.ends.append((name, delivered)))
+        return Reply(200, (), frames, ended=lambda delivered: self.ends.append((name, delivered)), **self.reply)
 
     def _refuse(self, error: FramingError):
         return Reply(error.status, (), (Frame(0, b"refused"),))
@@ -134,3 +140,38 @@ async def test_a_refused_client_may_finish_sending():
     assert server.wire.bodies == [(0, b"refused")]
     assert server.wire.closed_at == 5
     assert server.ends == []
+
+
+@pytest.mark.looptime
+async def test_a_cut_closes_the_connection_after_what_was_sent():
+    """And no further request is answered, whatever the client asked for."""
+    server = Server(Frame(1, b"a"), Frame(1, b"b"), chunked=True, ending="cut", drop_after=0.5)
+    server.connection.data_received(GET % 1 + GET % 2)
+    await asyncio.sleep(10)
+    assert server.wire.bodies == [(1, b"2\r\n1a\r\n"), (2, b"2\r\n1b\r\n")]
+    assert (server.wire.closed_at, server.wire.aborted_at, server.ends) == (2.5, None, [(b"1", True)])
+
+
+@pytest.mark.looptime
+async def test_a_reset_sends_nothing_and_throws_the_connection_away():
+    """When the answer would have started."""
+    server = Server(ending="reset", drop_after=2)
+    server.connection.data_received(GET % 1)
+    await asyncio.sleep(10)
+    assert (server.wire.written, server.wire.closed_at, server.wire.aborted_at) == ([], None, 2)
+    assert server.ends == [(b"1", True)]
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("frames", [(), (Frame(1, b"a"),)])
+async def test_what_never_ends_waits_for_the_client(frames):
+    """Also after a first part, and while further requests come."""
+    server = Server(*frames, chunked=True, ending="never")
+    server.connection.data_received(GET % 1)
+    await asyncio.sleep(1_000)
+    server.connection.data_received(GET % 2)
+    server.connection.pause_writing()
+    server.connection.resume_writing()
+    assert (len(server.wire.written), server.wire.closed_at, server.ends) == (len(frames), None, [])
+    server.connection.connection_lost(None)
+    assert server.ends == [(b"1", False)]

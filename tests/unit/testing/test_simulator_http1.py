@@ -103,6 +103,17 @@ def test_a_status_without_a_name_can_be_sent():
     assert frame.data.startswith(b"HTTP/1.1 529 ")
 
 
+@pytest.mark.parametrize(("ending", "drops"), [("cut", [Frame(3.0, b"")]), ("reset", [Frame(3.0, b"")]), ("never", [])])
+def test_a_reply_that_does_not_end_well_has_no_end(ending, drops):
+    """No last chunk; a body shorter than announced; and nothing at all without frames."""
+    stream = Reply(200, (), (Frame(0, b"a"),), chunked=True, ending=ending, drop_after=3.0)
+    first, *rest = wire_frames(stream, keep_alive=True)
+    assert (first.data.endswith(b"\r\n\r\n1\r\na\r\n"), rest) == (True, drops)
+    whole = Reply(200, (), (Frame(0, b"half"),), ending=ending, drop_after=3.0, announced=8)
+    assert b"content-length: 8\r\n" in next(wire_frames(whole, keep_alive=True)).data
+    assert list(wire_frames(Reply(0, (), (), ending=ending, drop_after=3.0), keep_alive=True)) == drops
+
+
 @given(st.binary(max_size=300) | st.text(alphabet="GET /:\r\n 1.HTPLenghtCo-5", max_size=300).map(str.encode))
 def test_any_bytes_are_read_or_refused(data):
     """No client breaks the server."""
