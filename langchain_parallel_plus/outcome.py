@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -185,7 +186,8 @@ class BranchFailure(Serializable):
 
     def __getstate__(self) -> dict[Any, Any]:
         # The exception may hold sockets, locks or a response: only its description travels.
-        return {**super().__getstate__(), "__pydantic_private__": {"_error": None}}
+        state = {**super().__getstate__(), "__pydantic_private__": {"_error": None}}
+        return {**state, "__dict__": {**state["__dict__"], "partial": _portable(self.partial)}}
 
 
 class FanOutDict(AddableDict):
@@ -235,6 +237,20 @@ class FanOutResults:
     """The branches that failed, by branch, in declared order."""
     inner: Mapping[str, FanOutResults] = field(default_factory=dict)
     """Where a failed branch was, or held, a fan-out itself: what that one had finished, by branch."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # On an exception: an output that cannot travel must not keep the error from travelling.
+        outputs = {key: _portable(output) for key, output in self.outputs.items()}
+        return FanOutResults, (outputs, dict(self.failures), dict(self.inner))
+
+
+def _portable(value: Any) -> Any:
+    """Return `value`, or what it was if it cannot be pickled."""
+    try:
+        pickle.dumps(value)
+    except Exception:  # whatever a foreign `__reduce__` raises
+        return f"<{type(value).__name__}, which cannot be pickled>"
+    return value
 
 
 def fan_out_results(error: BaseException | None) -> FanOutResults | None:

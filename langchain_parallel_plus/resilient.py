@@ -164,7 +164,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
     def _transform(
         self,
         inputs: Iterator[Input],
-        run_manager: CallbackManagerForChainRun,
+        run_manager: CallbackManagerForChainRun | Unheard,
         config: RunnableConfig,
         *,
         single: bool = False,
@@ -177,7 +177,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
     async def _atransform(
         self,
         inputs: AsyncIterator[Input],
-        run_manager: AsyncCallbackManagerForChainRun,
+        run_manager: AsyncCallbackManagerForChainRun | AsyncUnheard,
         config: RunnableConfig,
         *,
         single: bool = False,

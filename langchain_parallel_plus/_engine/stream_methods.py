@@ -11,11 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.traced_stream import atraced_stream, traced_stream
+from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+    from uuid import UUID
 
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.callbacks import BaseCallbackManager
     from langchain_core.runnables import Runnable, RunnableConfig
 
     Base = Runnable[Any, Any]
@@ -36,7 +38,7 @@ class ClosingStreams(Base):
         def _transform(
             self,
             inputs: Iterator[Any],
-            run_manager: CallbackManagerForChainRun,
+            run_manager: Any,
             config: RunnableConfig,
             *,
             single: bool = False,
@@ -46,21 +48,35 @@ class ClosingStreams(Base):
         def _atransform(
             self,
             inputs: AsyncIterator[Any],
-            run_manager: AsyncCallbackManagerForChainRun,
+            run_manager: Any,
             config: RunnableConfig,
             *,
             single: bool = False,
             **kwargs: Any,
         ) -> AsyncGenerator[Any, None]: ...
 
+    def _unheard(self, config: RunnableConfig | None) -> tuple[BaseCallbackManager, UUID] | None:
+        """Return the callbacks and the run above where this needs no run of its own."""
+        return None
+
     def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Stream the output of a streamed input."""
+        above = self._unheard(config)
+        if above is not None and config is not None:
+            yield from self._transform(input, Unheard(*above), config, **kwargs)
+            return
         yield from traced_stream(self.get_name(), input, config, partial(self._transform, **kwargs))
 
     async def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Stream the output of a streamed input."""
+        above = self._unheard(config)
+        if above is not None and config is not None:
+            async with aclosing(self._atransform(input, AsyncUnheard(*above), config, **kwargs)) as stream:
+                async for chunk in stream:
+                    yield chunk
+            return
         async with aclosing(
             atraced_stream(self.get_name(), input, config, partial(self._atransform, **kwargs))
         ) as stream:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from langchain_core.runnables.utils import AddableDict
 
 from langchain_parallel_plus import BranchFailure, ErrorKind, FanOutError
 from langchain_parallel_plus.errors import UnknownBranchError
-from langchain_parallel_plus.outcome import redact
+from langchain_parallel_plus.outcome import FanOutResults, fan_out_results, redact
 
 FAILURE = BranchFailure.of("search", TimeoutError("too late"), kind=ErrorKind.TIMEOUT, attempts=2, seconds=1.25)
 
@@ -79,3 +80,18 @@ def test_errors_survive_pickling() -> None:
     assert str(other) == str(error) == "too few\nhelp: wait"
     assert other.outputs == {"a": 1}
     assert pickle.loads(pickle.dumps(UnknownBranchError("a", ["b"], where="x"))).name == "a"
+
+
+def test_an_error_travels_without_the_outputs_that_cannot() -> None:
+    error = ValueError("boom")
+    failure = BranchFailure.of("b", error, kind=ErrorKind.UNKNOWN, partial=(one for one in "ab"))
+    error.fan_out = FanOutResults(  # type: ignore[attr-defined]
+        outputs={"a": 1, "lock": threading.Lock()},
+        failures={"b": failure},
+        inner={"b": FanOutResults(outputs={"c": 2})},
+    )
+    results = fan_out_results(pickle.loads(pickle.dumps(error)))
+    assert results is not None
+    assert results.outputs == {"a": 1, "lock": "<lock, which cannot be pickled>"}
+    assert results.failures["b"].partial == "<generator, which cannot be pickled>"
+    assert results.inner["b"].outputs == {"c": 2}
