@@ -40,7 +40,24 @@ def _fan_out_text(fan_out: FanOutReport) -> str:
         lines.append(f"{_line(row, widths)}  {_bar(branch, fan_out.started, whole)}".rstrip())
     if len(branches) > _ROWS:
         lines.append(f"... and {len(branches) - _ROWS} more branches")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_waits(branches)])
+
+
+def _waits(branches: list[BranchReport]) -> list[str]:
+    """Return a line for each rate limit that a branch has waited for."""
+    found = [
+        (_short(branch.name, _NAME), f"{seconds:.2f}", f"{_short(limiter, _NAME)}: {dimension}")
+        for branch in branches
+        for (limiter, dimension), seconds in branch.waits.items()
+    ]
+    shown = found[:_ROWS]
+    if not shown:
+        return []
+    name, seconds = (max(len(row[i]) for row in shown) for i in range(2))
+    lines = [f"  {row[0].ljust(name)}  {row[1].rjust(seconds)} s  {row[2]}" for row in shown]
+    if len(found) > _ROWS:
+        lines.append(f"  ... and {len(found) - _ROWS} more")
+    return ["waited for rate limits:", *lines]
 
 
 def _row(branch: BranchReport) -> tuple[str, ...]:

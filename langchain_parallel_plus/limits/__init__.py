@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from langchain_parallel_plus.limits.cost import Cost
 from langchain_parallel_plus.limits.limiter import RateLimiter
-from langchain_parallel_plus.limits.statistics import LimiterStatistics
+from langchain_parallel_plus.limits.statistics import LimiterStatistics, RateStatistics
 
-__all__ = ("Cost", "LimiterStatistics", "RateLimiter")
+__all__ = ("Cost", "LimiterStatistics", "RateLimiter", "RateStatistics")

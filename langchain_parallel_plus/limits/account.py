@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 import time
@@ -10,18 +11,26 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet, WeakValueDictionary
 
 from langchain_parallel_plus.errors import DeclarationError
-from langchain_parallel_plus.limits.declaration import DIMENSIONS, Quota
+from langchain_parallel_plus.limits.declaration import DIMENSIONS, MINUTE, Quota, check_limit
 from langchain_parallel_plus.limits.estimate import TypicalCall
+from langchain_parallel_plus.limits.lanes import RequestState
 from langchain_parallel_plus.limits.planner import Planner
+from langchain_parallel_plus.limits.refusal import react
 from langchain_parallel_plus.limits.statistics import LimiterStatistics, RateStatistics
+from langchain_parallel_plus.limits.steering import Steering
 from langchain_parallel_plus.limits.turnstile import Entrant, Turnstile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from langchain_parallel_plus.limits.bucket import Bucket
     from langchain_parallel_plus.limits.cost import Cost
+    from langchain_parallel_plus.limits.paced import PacedBucket
+    from langchain_parallel_plus.limits.profile import Profile
+    from langchain_parallel_plus.providers.classified import Classified
+    from langchain_parallel_plus.providers.snapshot import Snapshot
 
-__all__ = ("Account", "join_account")
+__all__ = ("Account", "counted", "join_account")
 
 
 class Account:
@@ -31,9 +40,12 @@ class Account:
         self.quota = quota
         self.name = name
         self.number = next(_NUMBERS)
-        rates = quota.rates()
+        clock = clock or time.monotonic
+        self.steering = Steering(quota, clock())
+        rates = {rate: self.steering.rate(rate) for rate in quota.limits()}
         planner: Planner[Entrant] = Planner(rates, slots=quota.concurrency)
-        self.turnstile = Turnstile(name or "unnamed", planner, clock or time.monotonic)
+        self.steering.open(planner, clock())
+        self.turnstile = Turnstile(name or "unnamed", planner, clock)
         self.typical = TypicalCall()
         self._units = tuple(DIMENSIONS[rate].unit for rate in rates)
         self.typical_amounts = self.amounts(self.typical.cost())
@@ -59,6 +71,50 @@ class Account:
         self.typical.observe(input_tokens, output_tokens)
         self.typical_amounts = self.amounts(self.typical.cost())
 
+    def meet(self, provider: str) -> None:
+        """Use the rules of `provider`, unless the user named one; of several providers, the most careful ones."""
+        steering = self.steering
+        if not steering.knows(provider):
+            self.turnstile.change(lambda planner, now: steering.meet(planner, now, provider))
+
+    def settle(self, entrant: Entrant, cost: Cost) -> None:
+        """Charge what the call of `entrant` has used, as its provider counts it, and learn from its success."""
+        amounts = counted(self.steering.profile, self._units, entrant.amounts, cost)
+        self.turnstile.settle(entrant, amounts)
+        steering = self.steering
+        if self.turnstile.clock() >= steering.step_at:
+            self.turnstile.change(lambda planner, now: steering.finished(planner, now, entrant.passed))
+
+    def hear(self, entrant: Entrant, snapshot: Snapshot) -> None:
+        """Take in the headers of the response to the call of `entrant`."""
+        if snapshot:
+            steering = self.steering
+            self.turnstile.change(lambda planner, now: steering.hear(planner, now, entrant.planned, snapshot))
+
+    def refused(self, entrant: Entrant, verdict: Classified, snapshot: Snapshot | None) -> None:
+        """Heed that the call of `entrant` was refused or has failed."""
+        if snapshot is not None:
+            self.hear(entrant, snapshot)
+        steering = self.steering
+        reaction = react(verdict, snapshot, steering.care.unhinted)
+        self.turnstile.change(lambda planner, now: steering.refused(planner, now, entrant, entrant.passed, reaction))
+        if reaction.close is not None:
+            self.turnstile.close(reaction.close)
+
+    def release(self, entrant: Entrant) -> None:
+        """Give the slots of `entrant` back; a probe that ends with no word on limits has shown that none comes."""
+        self.turnstile.release(entrant)
+        provider, steering = self.turnstile.planner.provider, self.steering
+        if provider is not None and provider.probing and entrant.state is RequestState.GRANTED:
+            self.turnstile.change(lambda planner, now: steering.finished(planner, now, entrant.passed))
+
+    def withdraw(self, entrant: Entrant) -> None:
+        """Take `entrant` back; a probe that is withdrawn lets the next one go."""
+        self.turnstile.withdraw(entrant)
+        provider = self.turnstile.planner.provider
+        if provider is not None and provider.probing:
+            self.turnstile.change(lambda planner, now: provider.answered(now))
+
     def set_rate(self, concurrency: int | None, limits: Mapping[str, float]) -> None:
         """Change declared limits while running.
 
@@ -71,31 +127,16 @@ class Account:
             if name not in declared or name not in (*DIMENSIONS, "concurrency"):
                 msg = f"set_rate() names {name!r}, which limiter {self.turnstile.label!r} has not: {self.quota}"
                 raise DeclarationError(msg, help="declare every dimension when the limiter is made")
-        rates = {name: self.quota.rate(name, limit) for name, limit in limits.items()}
+        for name, limit in limits.items():
+            check_limit(name, limit)
         slots = None if concurrency is None else Quota(concurrency=concurrency).concurrency
-
-        def change(planner: Planner[Entrant], now: float) -> None:
-            for name, rate in rates.items():
-                planner.set_rate(name, rate, now)
-            if slots is not None:
-                planner.slots = slots
-
-        self.turnstile.change(change)
+        self.turnstile.change(lambda planner, now: self.steering.declare(planner, now, dict(limits), slots))
 
     def statistics(self) -> LimiterStatistics:
         """Return what the limiters of this quota are doing."""
         turnstile, planner = self.turnstile, self.turnstile.planner
         with turnstile.lock:
             now = turnstile.clock()
-            rates = {
-                name: RateStatistics(
-                    limit=bucket.rate.limit,
-                    window=bucket.rate.window,
-                    burst=bucket.rate.burst,
-                    available=bucket.level(now),
-                )
-                for name, bucket in zip(planner.names, planner.buckets, strict=True)
-            }
             return LimiterStatistics(
                 name=turnstile.label,
                 submitted=planner.counts.submitted,
@@ -106,8 +147,52 @@ class Account:
                 waited_seconds=turnstile.waited_seconds,
                 paused_for=max(planner.paused_until - now, 0.0),
                 closed=turnstile.closed,
-                rates=rates,
+                rates={
+                    name: self._rate_statistics(index, bucket, now)
+                    for index, (name, bucket) in enumerate(zip(planner.names, planner.buckets, strict=True))
+                    if bucket.rate.limit < math.inf
+                },
+                provider=self.steering.profile.name,
             )
+
+    def _rate_statistics(self, index: int, bucket: Bucket | PacedBucket, now: float) -> RateStatistics:
+        planner, steering = self.turnstile.planner, self.steering
+        name, rate, available, others = planner.names[index], bucket.rate, bucket.level(now), 0.0
+        if planner.provider is not None and (mirror := planner.provider.mirrors.get(index)) is not None:
+            available = min(available, mirror.room(now, planner.provider.history.total[index]))
+            others = mirror.others * MINUTE if mirror.sees_others else 0.0
+        stated = steering.stated.get(name)
+        return RateStatistics(
+            limit=rate.limit,
+            window=rate.window,
+            burst=rate.burst,
+            available=available,
+            utilisation=rate.utilisation,
+            declared=steering.limits[name] if self.quota.learning == "declared" else None,
+            stated=None if stated is None else stated.limit,
+            others=others,
+        )
+
+
+def counted(profile: Profile, units: Sequence[str], held: Sequence[float], cost: Cost) -> tuple[float, ...]:
+    """Return what a provider counts for a call that was admitted with `held` and used `cost`.
+
+    One that reserves and gives nothing back counts at least what was held. Requests are not given back by any.
+
+    Args:
+        profile: How the provider counts.
+        units: The attribute of `Cost` for each amount.
+        held: Amounts that were taken at admission.
+        cost: What the call has used.
+    """
+    free = min(cost.cached_tokens, cost.input_tokens) if profile.cached_input_free else 0.0
+    amounts = []
+    for unit, amount in zip(units, held, strict=True):
+        used: float = getattr(cost, unit)
+        if unit in {"input_tokens", "total_tokens"}:
+            used = max(used - free, 0.0)
+        amounts.append(max(used, amount) if profile.accounting(unit) == "reserve" else used)
+    return tuple(amounts)
 
 
 _NUMBERS = itertools.count()

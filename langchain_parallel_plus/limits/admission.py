@@ -13,6 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from langchain_parallel_plus.errors import BranchAbandonedError
+from langchain_parallel_plus.limits.hidden_retries import warn_of_hidden_retries
+from langchain_parallel_plus.limits.lane_correction import corrections_of
+from langchain_parallel_plus.limits.ledger import Holding
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -37,9 +40,13 @@ def admission(call: OpenCall, *, forced: bool = False) -> Generator[Ticket, None
     """
     scope = call.scope
     scope.check()
-    for limiter in _in_order(call):
-        ticket = _reserve(limiter, call, forced=forced)
-        call.tickets.append((limiter, ticket))
+    governing = _in_order(call)
+    if governing:
+        _warn(call, governing[0])
+    for limiter in governing:
+        held = _reserve(limiter, call, forced=forced)
+        ticket = held.ticket
+        call.holdings.append(held)
         if call.ended:  # swept while it was on its way here
             ticket.cancel()
         if ticket.delay > 0 or not ticket.granted:
@@ -92,15 +99,28 @@ def admit_on_loop_thread(call: OpenCall) -> None:
 def _in_order(call: OpenCall) -> list[RateLimiter]:
     request = call.request
     governing = [limiter for limiter in call.scope.limiters if limiter.governs(request.provider, request.model)]
+    if len(governing) < 2:
+        return governing
     once = {limiter.account.rank: limiter for limiter in governing}
     return [once[rank] for rank in sorted(once)]
 
 
-def _reserve(limiter: RateLimiter, call: OpenCall, *, forced: bool) -> Ticket:
-    scope = call.scope
-    cost = limiter.estimate(call.request)
+def _warn(call: OpenCall, limiter: RateLimiter) -> None:
+    request = call.request
+    warn_of_hidden_retries(call.serialized, provider=request.provider, model=request.model, limiter=limiter.name)
+
+
+def _reserve(limiter: RateLimiter, call: OpenCall, *, forced: bool) -> Holding:
+    scope, request, account = call.scope, call.request, limiter.account
+    limiter.meet(request.endpoint)
+    correction = corrections_of(account).factor(scope.lane, request.model)
+    cost = limiter.estimate(request if correction == 1 else replace(request, correction=correction))
+    slots = 0 if forced or not account.has_slots else call.slots
+    if cost.slots != slots:
+        cost = replace(cost, slots=slots)
+    within = scope.remaining()
     if forced:
-        return limiter.force(replace(cost, slots=0), within=scope.remaining())
-    return limiter.reserve(
-        replace(cost, slots=call.slots), lane=scope.lane, weight=scope.weight, within=scope.remaining()
-    )
+        ticket = limiter.force(cost, within=within)
+    else:
+        ticket = limiter.reserve(cost, lane=scope.lane, weight=scope.weight, within=within)
+    return Holding(limiter, ticket, correction)

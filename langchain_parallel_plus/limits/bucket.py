@@ -4,40 +4,60 @@ The state is the theoretical arrival time `tat`: the moment at which everything 
 the steady rate. A request of `c` units may pass once `tat + c * interval` is at most the bucket's depth ahead. GCRA is
 the leaky bucket of ITU-T I.371 and equals a token bucket with continuous refill, which is what OpenAI and Groq run:
 the waits in their error messages are `(used + requested - limit) / rate`, to the millisecond.
+
+That is the schedule for a provider known to hold a bucket. `paced.PacedBucket` is the one for all others.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ("UTILISATION", "Bucket", "Rate")
+__all__ = ("ROUNDING", "UTILISATION", "Bucket", "Rate", "Refill")
 
 UTILISATION = 0.98
 """Share of a declared rate that sustained load uses. At 0.98 none of five simulated server models (token bucket of a
 minute and of a second, fixed and sliding minute, ten-second sub-windows) answered 429 at 500 and 5000 requests a
 minute with network jitter up to 200 ms; at 1.0 all but the largest bucket did."""
 
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 """Seconds of slack, so that the last unit of a burst does not fail on the rounding of the sums before it."""
+
+Refill = Literal["bucket", "window"]
+"""How a server gives back what was used: continuously, or when a window of time is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """`limit` units in `window` seconds, of which `burst` units may go at once."""
+    """`limit` units in `window` seconds, of which `burst` units may go at once.
+
+    An infinite `limit` with a `burst` of 0 lets everything pass: a limit that is not known yet.
+    """
 
     limit: float
     """Units in a window, as the provider states them."""
     window: float
     """Seconds."""
     burst: float
-    """Units that an idle bucket lets through at once."""
+    """Units that an idle key lets through at once."""
     utilisation: float = UTILISATION
+    refill: Refill = "window"
+    """`bucket`: the burst is there again as soon as it is earned, also under load. `window`: only out of idle time."""
+    guarded: tuple[float, ...] = ()
+    """With refill `window`: lengths in seconds of the server's windows, none of which gets more than its share."""
+    largest: float | None = None
+    """Units above which a single request is refused; `None` for `limit`."""
 
     @property
     def interval(self) -> float:
         """Seconds that one unit takes at the paced rate."""
         return self.window / (self.limit * self.utilisation)
+
+    @property
+    def per_second(self) -> float:
+        """Units a second that the provider grants."""
+        return self.limit / self.window
 
 
 class Bucket:
@@ -71,8 +91,14 @@ class Bucket:
         """Take `amount` as of `at`."""
         self.tat = (self.tat if self.tat > at else at) + amount * self.interval
 
-    def charge(self, amount: float, now: float) -> None:
-        """Take `amount` at once, into debt if need be; a negative amount gives back, at most up to a full bucket."""
+    def charge(self, amount: float, now: float, since: float) -> None:
+        """Take `amount` at once, into debt if need be; a negative amount gives back, at most up to a full bucket.
+
+        Args:
+            amount: Units.
+            now: The present.
+            since: When what is given back was taken.
+        """
         if amount > 0:
             self.take(amount, now)
         elif self.tat > now:
@@ -84,7 +110,7 @@ class Bucket:
 
     def set_rate(self, rate: Rate, now: float) -> None:
         """Go on at another rate; what is taken stays taken, in units."""
-        if self.tat > now:
+        if self.tat > now and self.interval:
             self.tat = now + (self.tat - now) * rate.interval / self.interval
         self._adopt(rate)
 
@@ -94,6 +120,6 @@ class Bucket:
 
     def _adopt(self, rate: Rate) -> None:
         self.rate = rate
-        self.limit = rate.limit
+        self.limit = rate.limit if rate.largest is None else rate.largest
         self.interval = rate.interval
-        self.depth = rate.burst * rate.interval + _ROUNDING
+        self.depth = rate.burst * rate.interval + ROUNDING

@@ -34,11 +34,13 @@ class Cost:
     """Tokens received, against `output_tokens_per_minute`."""
     tokens: float | None = None
     """All tokens, against `tokens_per_minute` and `tokens_per_day`; `None` means input plus output."""
+    cached_tokens: float = 0
+    """Of the input tokens, those read from the provider's prompt cache, which some providers do not count."""
     slots: int = 0
     """Slots of `concurrency`, held until they are released. 0 for whoever cannot promise to release them."""
 
     def __post_init__(self) -> None:
-        for name in ("requests", "input_tokens", "output_tokens", "tokens", "slots"):
+        for name in ("requests", "input_tokens", "output_tokens", "tokens", "cached_tokens", "slots"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 msg = f"Cost({name}={value!r}) is no amount"

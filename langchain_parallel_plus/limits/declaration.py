@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from langchain_parallel_plus.errors import DeclarationError
-from langchain_parallel_plus.limits.bucket import Rate
+from langchain_parallel_plus.limits.profile import PROVIDERS
 
-__all__ = ("DIMENSIONS", "Dimension", "Quota")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-_MINUTE: Final = 60.0
-_DAY: Final = 86_400.0
-_BURST_SECONDS: Final = 10.0
+__all__ = ("DAY", "DIMENSIONS", "MINUTE", "Dimension", "Learning", "Quota", "check_limit")
+
+MINUTE: Final = 60.0
+DAY: Final = 86_400.0
+
+Learning: TypeAlias = Literal["declared", "adaptive", "headers"]
+"""Where the limits come from: the user; what the provider refuses; what the provider's headers say."""
 
 
 class Dimension(NamedTuple):
@@ -27,12 +33,12 @@ class Dimension(NamedTuple):
 
 
 DIMENSIONS: Final = {
-    "requests_per_minute": Dimension("requests", _MINUTE),
-    "tokens_per_minute": Dimension("total_tokens", _MINUTE),
-    "input_tokens_per_minute": Dimension("input_tokens", _MINUTE),
-    "output_tokens_per_minute": Dimension("output_tokens", _MINUTE),
-    "requests_per_day": Dimension("requests", _DAY),
-    "tokens_per_day": Dimension("total_tokens", _DAY),
+    "requests_per_minute": Dimension("requests", MINUTE),
+    "tokens_per_minute": Dimension("total_tokens", MINUTE),
+    "input_tokens_per_minute": Dimension("input_tokens", MINUTE),
+    "output_tokens_per_minute": Dimension("output_tokens", MINUTE),
+    "requests_per_day": Dimension("requests", DAY),
+    "tokens_per_day": Dimension("total_tokens", DAY),
 }
 """Every rate that can be declared, by name."""
 
@@ -53,34 +59,32 @@ class Quota:
     tokens_per_day: float | None = None
     concurrency: int | None = None
     burst: float | None = None
-    """Seconds' worth of the per-minute limits that an idle key lets through at once; `None` means ten."""
-    models: tuple[str, ...] | None = None
+    """Seconds' worth of the per-minute limits that an idle key lets through at once; `None`: as the provider's
+    profile says."""
+    models: Sequence[str] | None = None
+    """Patterns; a single string is one."""
+    provider: str | None = None
+    """Whose profile to use; `None`: that of the providers that are called."""
+    learning: Learning = "declared"
+    """With `adaptive`, the limits are where it starts; with `headers`, there are none to begin with."""
 
     def __post_init__(self) -> None:
         for name in DIMENSIONS:
-            _check_positive(name, getattr(self, name))
-        if all(getattr(self, name) is None for name in (*DIMENSIONS, "concurrency")):
+            if getattr(self, name) is not None:
+                check_limit(name, getattr(self, name))
+        if self.learning != "headers" and all(getattr(self, name) is None for name in (*DIMENSIONS, "concurrency")):
             msg = "a RateLimiter without any limit was declared"
             raise DeclarationError(msg, help=f"give at least one of {', '.join((*DIMENSIONS, 'concurrency'))}")
         self._check_concurrency()
         self._check_burst()
         self._check_models()
+        self._check_provider()
 
-    def rates(self) -> dict[str, Rate]:
-        """Return the declared rates, by name."""
-        return {name: self.rate(name, limit) for name in DIMENSIONS if (limit := getattr(self, name)) is not None}
-
-    def rate(self, name: str, limit: float) -> Rate:
-        """Return the rate that `limit` means for the dimension `name`.
-
-        A day's quota may go at once: OpenAI and Groq hold it in a bucket of a day's depth, and nobody means a
-        thousand requests a day to be one every 88 seconds.
-        """
-        _check_positive(name, limit)
-        window = DIMENSIONS[name].window
-        seconds = _BURST_SECONDS if self.burst is None else self.burst
-        burst = limit if window == _DAY else min(limit, max(1.0, limit * seconds / window))
-        return Rate(limit=limit, window=window, burst=burst)
+    def limits(self) -> dict[str, float]:
+        """Return the declared limits, by name; with `headers` every one there is, without an end."""
+        if self.learning == "headers":
+            return dict.fromkeys(DIMENSIONS, math.inf)
+        return {name: limit for name in DIMENSIONS if (limit := getattr(self, name)) is not None}
 
     def governs(self, provider: str, model: str) -> bool:
         """Tell whether a call of `model` is under these limits."""
@@ -93,7 +97,7 @@ class Quota:
 
     def declared(self) -> dict[str, object]:
         """Return what was given, by parameter name."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "learning"}
         return {name: value for name, value in given.items() if value is not None}
 
     def difference(self, other: Quota) -> str:
@@ -111,20 +115,34 @@ class Quota:
     def _check_burst(self) -> None:
         if self.burst is None:
             return
-        _check_positive("burst", self.burst)
-        if self.burst > _MINUTE:
-            msg = f"burst={self.burst:g} is more than the {_MINUTE:g} s of quota that a per-minute limit holds"
+        check_limit("burst", self.burst)
+        if self.burst > MINUTE:
+            msg = f"burst={self.burst:g} is more than the {MINUTE:g} s of quota that a per-minute limit holds"
             raise DeclarationError(msg, help="burst is in seconds' worth of quota; 60 is a whole minute at once")
 
     def _check_models(self) -> None:
+        if self.models is not None:
+            object.__setattr__(self, "models", (self.models,) if isinstance(self.models, str) else tuple(self.models))
         if self.models is not None and not (self.models and all(self.models)):
             msg = f"models={self.models!r} matches no model"
             raise DeclarationError(msg, help='give patterns such as "openai:gpt-4o*", or leave it out for all models')
 
+    def _check_provider(self) -> None:
+        if self.provider is not None and self.provider not in PROVIDERS:
+            close = difflib.get_close_matches(str(self.provider), PROVIDERS, n=1)
+            msg = f"provider={self.provider!r} is none that is known"
+            known = ", ".join(PROVIDERS)
+            raise DeclarationError(
+                msg, help=f"did you mean {close[0]!r}?" if close else f"give one of {known}, or leave it out"
+            )
 
-def _check_positive(name: str, value: object) -> None:
-    if value is None:
-        return
+
+def check_limit(name: str, value: object) -> None:
+    """Check a limit.
+
+    Raises:
+        DeclarationError: It is no positive, finite number.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         msg = f"{name}={value!r} is no limit"
         raise DeclarationError(msg, help="give a positive number, or leave it out for no limit")

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
+from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits.cost import Cost
+from langchain_parallel_plus.limits.media import MEDIA_TYPES, TOKENS_PER_MEDIA, media_tokens
+from langchain_parallel_plus.providers.foreign import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
     from langchain_core.messages import BaseMessage
 
-__all__ = ("Estimate", "ModelCall", "TypicalCall", "estimate_cost", "output_cap")
+__all__ = ("Estimate", "ModelCall", "TypicalCall", "checked_estimate", "estimate_cost", "output_cap")
 
 CHARACTERS_PER_TOKEN: Final = 4
 """English prose in current tokenizers is 4 to 4.5 characters a token; settling corrects the rest."""
 TOKENS_PER_MESSAGE: Final = 4
 """Role and separators of a chat message (OpenAI cookbook, "How to count tokens with tiktoken": 3, and 1 for a name)."""
-TOKENS_PER_MEDIA: Final = 1_000
-"""An image, sound or file. OpenAI bills 765 for a 1024x1024 image in high detail, Anthropic about 1,400 for one of
-1000x1000; the base64 text of it would be counted a hundred times too high."""
-
 _TYPICAL_INPUT: Final = 500.0
 _TYPICAL_OUTPUT: Final = 250.0
 _SMOOTHING: Final = 0.1
 _SCHEMAS: Final = ("tools", "functions", "response_format")
-_MEDIA: Final = frozenset({"image", "image_url", "audio", "input_audio", "video", "file", "document", "media"})
 _OUTPUT_CAPS: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 
@@ -71,6 +70,11 @@ class ModelCall:
     """The most tokens that the answer may have, if the call says so."""
     typical_output: float = _TYPICAL_OUTPUT
     """Average answer of this limiter's calls so far."""
+    correction: float = 1.0
+    """What the input tokens of this branch's calls of this model came to, relative to their estimates so far."""
+    endpoint: str = ""
+    """The provider again, if the call goes to an endpoint of its own; empty for a proxy or a server that only speaks
+    its protocol, and where that is not known."""
 
 
 Estimate: TypeAlias = "Callable[[ModelCall], Cost]"
@@ -78,7 +82,7 @@ Estimate: TypeAlias = "Callable[[ModelCall], Cost]"
 
 
 def estimate_cost(call: ModelCall) -> Cost:
-    """Return what `call` will take: a quarter of its characters in; out, its cap or the average answer.
+    """Return what `call` will take: a quarter of its characters in, corrected; out, its cap or the average answer.
 
     Example:
         ```python
@@ -87,10 +91,27 @@ def estimate_cost(call: ModelCall) -> Cost:
         ```
     """
     prompt = call.prompt
-    tokens = _text_tokens(prompt) if isinstance(prompt, str) else sum(map(_message_tokens, prompt))
-    tokens += sum(_text_tokens(repr(call.parameters[name])) for name in _SCHEMAS if call.parameters.get(name))
+    tokens = _text_tokens(prompt) if isinstance(prompt, str) else sum(_message_tokens(one, call) for one in prompt)
+    tokens += sum(_schema_tokens(value) for name in _SCHEMAS if (value := call.parameters.get(name)))
     output = call.typical_output if call.max_tokens is None else call.max_tokens
-    return Cost(input_tokens=tokens, output_tokens=round(output * _answers(call.parameters)))
+    return Cost(input_tokens=round(tokens * call.correction), output_tokens=round(output * _answers(call.parameters)))
+
+
+def checked_estimate(returned: object) -> Cost:
+    """Return what an `estimate=` callable has returned, if it is a cost.
+
+    Raises:
+        DeclarationError: It is something else.
+    """
+    if isinstance(returned, Cost):
+        return returned
+    if hasattr(returned, "__await__"):
+        if callable(close := getattr(returned, "close", None)):
+            close()  # else Python warns of a coroutine that was never awaited
+        msg = "estimate= is an async function: it returned an awaitable, and synchronous calls cannot await it"
+        raise DeclarationError(msg, help="give a plain function; it is called before each model call, so keep it fast")
+    msg = f"estimate= returned {returned!r}, which is no Cost"
+    raise DeclarationError(msg, help="return Cost(input_tokens=..., output_tokens=...)")
 
 
 def output_cap(parameters: Mapping[str, Any], metadata: Mapping[str, Any]) -> int | None:
@@ -110,23 +131,37 @@ def _text_tokens(text: str) -> int:
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
-def _message_tokens(message: BaseMessage) -> int:
+def _message_tokens(message: BaseMessage, call: ModelCall) -> int:
     content = message.content
-    tokens = TOKENS_PER_MESSAGE + (_text_tokens(content) if isinstance(content, str) else _block_tokens(content))
+    tokens = TOKENS_PER_MESSAGE
+    if isinstance(content, str):
+        tokens += _text_tokens(content)
+    else:
+        tokens += sum(_block_tokens(block, call) for block in content)
     if calls := getattr(message, "tool_calls", None):
         tokens += _text_tokens(repr(calls))
     return tokens
 
 
-def _block_tokens(blocks: Iterable[str | dict[Any, Any]]) -> int:
-    tokens = 0
-    for block in blocks:
-        if isinstance(block, str):
-            tokens += _text_tokens(block)
-        elif isinstance(text := block.get("text"), str):
-            tokens += _text_tokens(text)
-        elif block.get("type") in _MEDIA:
-            tokens += TOKENS_PER_MEDIA
-        else:
-            tokens += min(_text_tokens(repr(block)), TOKENS_PER_MEDIA)
-    return tokens
+def _block_tokens(block: str | dict[Any, Any], call: ModelCall) -> int:
+    if isinstance(block, str):
+        return _text_tokens(block)
+    if isinstance(text := block.get("text"), str):
+        return _text_tokens(text)
+    if block.get("type") in MEDIA_TYPES:
+        return media_tokens(block, provider=call.provider, model=call.model)
+    return min(_text_tokens(repr(block)), TOKENS_PER_MEDIA)
+
+
+_SCHEMA_TOKENS: MutableMapping[type, int] = WeakKeyDictionary()
+
+
+def _schema_tokens(value: object) -> int:
+    """Return the tokens of tools or of an output's schema: a dict, or a class that makes one."""
+    if not isinstance(value, type):
+        return _text_tokens(repr(value))
+    if (known := _SCHEMA_TOKENS.get(value)) is None:
+        make = getattr(value, "model_json_schema", None)
+        schema = guarded(make) if callable(make) else None
+        known = _SCHEMA_TOKENS[value] = _text_tokens(repr(value if schema is None else schema))
+    return known

@@ -7,8 +7,9 @@ in chains, lambdas, tools and graphs, under `callbacks=[]`, and in direct `model
 
 - An inline synchronous handler would block the event loop; an asynchronous one is run on a fresh loop for every event
   of a synchronous call, and its errors are swallowed there. So each acts only where it is right: the asynchronous one
-  is ignored where no loop runs. It comes first in the list. A synchronous handler that finds itself on a loop's thread
-  with the call unclaimed is therefore in a synchronous call on that thread, which blocks the loop by itself.
+  is ignored where no loop runs, and the synchronous one leaves a call to it that a coroutine tells it of. What a plain
+  function tells of on a loop's thread is a synchronous call there, which blocks the loop by itself.
+- Their order is any: managers that are merged (by a binding, a retry) put handlers through a set.
 - A cancelled `ainvoke`, a refused start and an abandoned stream fire no end: the branch's `sweep` closes them.
 - Both the outer and the inner handlers of nested fan-outs fire for one run: the first one claims it, for the innermost
   branch.
@@ -19,19 +20,23 @@ in chains, lambdas, tools and graphs, under `callbacks=[]`, and in direct `model
 from __future__ import annotations
 
 import asyncio
+import inspect
+import sys
+import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
+from langchain_parallel_plus.errors import LimiterError
 from langchain_parallel_plus.limits.admission import admit_in_task, admit_in_thread, admit_on_loop_thread
-from langchain_parallel_plus.limits.estimate import ModelCall, output_cap
+from langchain_parallel_plus.limits.heard import classify_failed_call, heard_in_answer, heard_in_error
+from langchain_parallel_plus.limits.invocation import describe_call
 from langchain_parallel_plus.limits.ledger import BranchBook, Ledger, OpenCall
 from langchain_parallel_plus.limits.passes import issue_pass
 from langchain_parallel_plus.limits.scope import GateScope
 from langchain_parallel_plus.limits.usage import read_usage
-from langchain_parallel_plus.providers.classify import classify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +49,14 @@ if TYPE_CHECKING:
 __all__ = ("BranchGate", "GateScope")
 
 _LEDGER = Ledger()
+
+
+class Start(NamedTuple):
+    """What the first callback of a run is given."""
+
+    serialized: object
+    prompt: Sequence[BaseMessage] | str
+    facts: Mapping[str, Any]
 
 
 class BranchGate:
@@ -84,11 +97,19 @@ class BranchGate:
             if (call := _LEDGER.take(run_id)) is not None:
                 call.abandon()
 
-    def start_in_thread(self, run_id: UUID, prompt: Sequence[BaseMessage] | str, facts: Mapping[str, Any]) -> None:
-        """Admit a run that starts, blocking this thread until it may go; or raise what a task's start left."""
-        call = self._claim(run_id, prompt, facts)
-        if call is None:
+    def start_in_thread(self, run_id: UUID, start: Start, *, awaited: bool) -> None:
+        """Admit a run that starts, blocking this thread until it may go; or raise what a task's start left.
+
+        Args:
+            run_id: The run.
+            start: What is known of it.
+            awaited: Whether a coroutine waits for the start: then `start_in_task` admits it.
+        """
+        if awaited:
             self._raise_refusal(run_id)
+            return
+        call = self._claim(run_id, start)
+        if call is None:
             return
         on_loop_thread = _on_loop_thread()
         try:
@@ -101,28 +122,29 @@ class BranchGate:
                 _LEDGER.take(run_id)
             raise
 
-    async def start_in_task(self, run_id: UUID, prompt: Sequence[BaseMessage] | str, facts: Mapping[str, Any]) -> None:
+    async def start_in_task(self, run_id: UUID, start: Start) -> None:
         """Admit a run that starts, awaiting until it may go.
 
-        A refusal is left to the synchronous handler, which comes right after: langchain-core makes the coroutines of
-        all handlers first, and warns of those that are never awaited because one before them has raised.
+        A refusal is left to the synchronous handler, if that is still to come: langchain-core makes the coroutines of
+        all handlers first, and Python warns of those that are never awaited because one before them has raised.
         """
-        call = self._claim(run_id, prompt, facts)
+        call = self._claim(run_id, start)
         if call is None:
             return
         try:
             await admit_in_task(call)
-        except GeneratorExit:
+        except BaseException as error:
             call.group.refund()
-            _LEDGER.take(run_id)
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised by the next handler
-            call.group.refund()
+            if isinstance(error, GeneratorExit) or call.book.has_passed(run_id):
+                _LEDGER.take(run_id)
+                raise
             call.refused = error
 
     def _raise_refusal(self, run_id: UUID) -> None:
         call = _LEDGER.find(run_id)
-        if call is not None and call.refused is not None:
+        if call is None:
+            self._innermost()._book.let_pass(run_id)
+        elif call.refused is not None:
             _LEDGER.take(run_id)
             refused, call.refused = call.refused, None
             raise refused
@@ -132,31 +154,40 @@ class BranchGate:
         if (call := _LEDGER.take(run_id)) is None:
             return
         usage = read_usage(response, batch=call.group.size)
-        call.settle(usage)
+        call.settle(usage, heard_in_answer(response, time.time()))
         if usage is not None and not usage.from_cache:
             call.scope.settled(
                 input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, model=call.request.model
             )
 
-    def fail(self, run_id: UUID, error: BaseException) -> None:
+    def fail(self, run_id: UUID, error: BaseException, response: object) -> None:
         """Close a run that has failed, and heed what the provider said; again, or unknown, it changes nothing."""
-        if (call := _LEDGER.take(run_id)) is not None:
-            call.fail(classify(error))
+        if (call := _LEDGER.take(run_id)) is None:
+            return
+        # A limiter of the model's own that refuses does so before a request goes out.
+        sent = not isinstance(error, LimiterError)
+        snapshot = heard_in_error(error, response, time.time()) if sent else None
+        call.fail(classify_failed_call(error, response), snapshot, sent=sent)
 
-    def _claim(self, run_id: UUID, prompt: Sequence[BaseMessage] | str, facts: Mapping[str, Any]) -> OpenCall | None:
+    def _claim(self, run_id: UUID, start: Start) -> OpenCall | None:
         if _LEDGER.find(run_id) is not None:
             return None
-        innermost = _THREAD_HANDLER.get()
-        gate = self if innermost is None else innermost.gate
+        serialized, prompt, facts = start
+        gate = self._innermost()
         call = OpenCall(
             run_id=run_id,
-            request=_describe(prompt, facts),
+            request=describe_call(serialized, prompt, facts),
             scope=gate.scope.current(),
             book=gate._book,
             group=gate._book.group(facts.get("batch_size"), facts.get("invocation_params")),
             call_pass=issue_pass(run_id),
+            serialized=serialized,
         )
         return call if _LEDGER.claim(call) else None
+
+    def _innermost(self) -> BranchGate:
+        innermost = _THREAD_HANDLER.get()
+        return self if innermost is None else innermost.gate
 
 
 class _Handler(BaseCallbackHandler):
@@ -164,30 +195,15 @@ class _Handler(BaseCallbackHandler):
 
     raise_error = True
     run_inline = True
+    # Plain attributes: every event of every chain in the branch looks at one of them, twice.
+    ignore_agent = True
+    ignore_chain = True
+    ignore_custom_event = True
+    ignore_retriever = True
+    ignore_retry = True
 
     def __init__(self, gate: BranchGate) -> None:
-        super().__init__()
         self.gate = gate
-
-    @property
-    def ignore_agent(self) -> bool:
-        return True
-
-    @property
-    def ignore_chain(self) -> bool:
-        return True
-
-    @property
-    def ignore_custom_event(self) -> bool:
-        return True
-
-    @property
-    def ignore_retriever(self) -> bool:
-        return True
-
-    @property
-    def ignore_retry(self) -> bool:
-        return True
 
 
 class _TaskHandler(_Handler):
@@ -204,10 +220,10 @@ class _TaskHandler(_Handler):
     async def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **facts: Any
     ) -> None:
-        await self.gate.start_in_task(run_id, messages[0], facts)
+        await self.gate.start_in_task(run_id, Start(serialized, messages[0], facts))
 
     async def on_llm_start(self, serialized: dict[str, Any], prompts: list[str], *, run_id: UUID, **facts: Any) -> None:
-        await self.gate.start_in_task(run_id, prompts[0], facts)
+        await self.gate.start_in_task(run_id, Start(serialized, prompts[0], facts))
 
 
 class _ThreadHandler(_Handler):
@@ -216,36 +232,23 @@ class _ThreadHandler(_Handler):
     def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **facts: Any
     ) -> None:
-        self.gate.start_in_thread(run_id, messages[0], facts)
+        self.gate.start_in_thread(run_id, Start(serialized, messages[0], facts), awaited=_told_by_coroutine())
 
     def on_llm_start(self, serialized: dict[str, Any], prompts: list[str], *, run_id: UUID, **facts: Any) -> None:
-        self.gate.start_in_thread(run_id, prompts[0], facts)
+        self.gate.start_in_thread(run_id, Start(serialized, prompts[0], facts), awaited=_told_by_coroutine())
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **facts: Any) -> None:
         self.gate.end(run_id, response)
 
-    def on_llm_error(self, error: BaseException, *, run_id: UUID, **facts: Any) -> None:
-        self.gate.fail(run_id, error)
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, response: object = None, **facts: Any) -> None:
+        self.gate.fail(run_id, error, response)
 
 
 _TASK_HANDLER: ContextVar[_TaskHandler | None] = ContextVar("lcpp_gate_task_handler", default=None)
 _THREAD_HANDLER: ContextVar[_ThreadHandler | None] = ContextVar("lcpp_gate_thread_handler", default=None)
-# In this order: the handlers are called in it, and the second relies on the first having had its turn.
+# In this order, so that a refusal is most often raised by the last handler: see `start_in_task`.
 register_configure_hook(_TASK_HANDLER, inheritable=True)
 register_configure_hook(_THREAD_HANDLER, inheritable=True)
-
-
-def _describe(prompt: Sequence[BaseMessage] | str, facts: Mapping[str, Any]) -> ModelCall:
-    parameters = facts.get("invocation_params") or {}
-    metadata = facts.get("metadata") or {}
-    model = metadata.get("ls_model_name") or parameters.get("model") or parameters.get("model_name")
-    return ModelCall(
-        provider=str(metadata.get("ls_provider") or ""),
-        model=str(model or ""),
-        prompt=prompt,
-        parameters=parameters,
-        max_tokens=output_cap(parameters, metadata),
-    )
 
 
 def _on_loop_thread() -> bool:
@@ -254,3 +257,9 @@ def _on_loop_thread() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _told_by_coroutine() -> bool:
+    """Tell whether the handler that asks was called by a coroutine: `ahandle_event`, and not `handle_event`."""
+    caller = sys._getframe(2)
+    return bool(caller.f_code.co_flags & inspect.CO_COROUTINE)

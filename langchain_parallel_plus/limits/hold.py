@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from langchain_parallel_plus.limits.acquisition import Acquisition
     from langchain_parallel_plus.limits.cost import Cost
-    from langchain_parallel_plus.limits.limiter import RateLimiter
     from langchain_parallel_plus.limits.ticket import Ticket
 
 __all__ = ("Hold",)
@@ -16,7 +16,7 @@ __all__ = ("Hold",)
 class Hold:
     """What `RateLimiter.hold` returns: enters with the ticket, with `with` or with `async with`."""
 
-    def __init__(self, limiter: RateLimiter, cost: Cost | None, timeout: float | None) -> None:
+    def __init__(self, limiter: Acquisition, cost: Cost | None, timeout: float | None) -> None:
         self._limiter = limiter
         self._cost = cost
         self._timeout = timeout

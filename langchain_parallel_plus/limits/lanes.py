@@ -41,7 +41,7 @@ class Request:
     planned: float = 0.0
     """When it was, or is to be, admitted: the exact time of the schedule, not the later time of a timer."""
     bound_by: str = ""
-    """What it waited for: a rate's name, "concurrency" or "pause"; empty if it did not wait."""
+    """What it waited for: a rate's name, "concurrency", "pause", "probe" or "burst"; empty if it did not wait."""
     share: float = 0.0
     number: int = 0
     """Order of arrival."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from langchain_parallel_plus.limits.cost import Cost
-from langchain_parallel_plus.outcome import redact
+from langchain_parallel_plus.limits.lane_correction import corrections_of
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -19,11 +19,18 @@ if TYPE_CHECKING:
     from langchain_parallel_plus.limits.ticket import Ticket
     from langchain_parallel_plus.limits.usage import Usage
     from langchain_parallel_plus.providers.classified import Classified
+    from langchain_parallel_plus.providers.snapshot import Snapshot
 
-__all__ = ("BranchBook", "CallGroup", "Ledger", "OpenCall")
+__all__ = ("BranchBook", "CallGroup", "Holding", "Ledger", "OpenCall")
 
-_PAUSE_WITHOUT_HINT = 1.0
-"""Seconds that a key rests after a 429 that does not say for how long."""
+
+class Holding(NamedTuple):
+    """What a call holds of one limiter."""
+
+    limiter: RateLimiter
+    ticket: Ticket
+    correction: float
+    """What its estimate was multiplied with."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,8 +49,8 @@ class CallGroup:
     def release(self) -> None:
         """Give the slots back: the first end or error of a prompt means that the calls of all are over."""
         for call in self.calls:
-            for _, ticket in call.tickets:
-                ticket.release()
+            for held in call.holdings:
+                held.ticket.release()
 
     def refund(self) -> None:
         """Take everything back: a start was refused, so no call of the group is made."""
@@ -54,12 +61,13 @@ class CallGroup:
 class BranchBook:
     """The calls that one branch has open."""
 
-    __slots__ = ("_calls", "_groups", "_lock")
+    __slots__ = ("_calls", "_groups", "_lock", "_passed")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls: dict[UUID, OpenCall] = {}
         self._groups: dict[int, CallGroup] = {}
+        self._passed: set[UUID] = set()
 
     def group(self, size: object, parameters: object) -> CallGroup:
         """Return the group of a start: the starts of one `generate` carry the same parameters object."""
@@ -74,10 +82,19 @@ class BranchBook:
             self._calls[call.run_id] = call
             call.group.calls.append(call)
 
+    def let_pass(self, run_id: UUID) -> None:
+        """Note that a synchronous handler has left a run to an asynchronous one, and will not hear of it again."""
+        self._passed.add(run_id)
+
+    def has_passed(self, run_id: UUID) -> bool:
+        """Return whether a synchronous handler has left the run to an asynchronous one."""
+        return run_id in self._passed
+
     def strike(self, call: OpenCall) -> None:
         """Forget a call, and its group: no further start can join it once one of it has ended."""
         with self._lock:
             self._calls.pop(call.run_id, None)
+            self._passed.discard(call.run_id)
             self._groups.pop(id(call.group.parameters), None)
 
     def runs(self) -> list[UUID]:
@@ -96,7 +113,9 @@ class OpenCall:
     book: BranchBook
     group: CallGroup
     call_pass: CallPass
-    tickets: list[tuple[RateLimiter, Ticket]] = field(default_factory=list)
+    serialized: object = None
+    """The model, as LangChain describes it."""
+    holdings: list[Holding] = field(default_factory=list)
     admitted: bool = False
     """Whether it may have been sent."""
     ended: bool = False
@@ -111,48 +130,74 @@ class OpenCall:
     def refund(self) -> None:
         """End the call, with everything taken back: it was not sent."""
         self._end()
-        for _, ticket in self.tickets:
-            ticket.cancel()
+        for held in self.holdings:
+            held.ticket.cancel()
 
     def abandon(self) -> None:
         """End the call because nobody waits for it any more: what may have been sent stays spent."""
         self._end()
-        for _, ticket in self.tickets:
-            if self.admitted and ticket.granted:
-                ticket.release()
+        for held in self.holdings:
+            if self.admitted and held.ticket.granted:
+                held.ticket.release()
             else:
-                ticket.cancel()
+                held.ticket.cancel()
 
-    def settle(self, usage: Usage | None) -> None:
-        """End the call with what it used; without a record, what was estimated stays spent."""
+    def settle(self, usage: Usage | None, snapshot: Snapshot | None = None) -> None:
+        """End the call with what it used; without a record, what was estimated stays spent.
+
+        Args:
+            usage: Tokens, as the provider counted them.
+            snapshot: What the provider said of the quota.
+        """
         self._end()
         if usage is not None and usage.from_cache:
             self.refund()
-        elif usage is not None:
-            for limiter, ticket in self.tickets:
-                ticket.settle(
-                    Cost(
-                        requests=ticket.cost.requests,
-                        input_tokens=usage.input_tokens,
-                        output_tokens=usage.output_tokens,
-                    )
-                )
-                limiter.account.observe(usage.input_tokens, usage.output_tokens)
+        else:
+            for held in self.holdings:
+                # In this order: the headers tell of the moment of admission, before the call has used anything.
+                if snapshot is not None:
+                    held.ticket.heard(snapshot)
+                if usage is not None:
+                    self._settle(held, usage)
         self.group.release()
 
-    def fail(self, verdict: Classified) -> None:
-        """End the call with an error, and make the limiters heed what the provider said about the quota."""
+    def fail(self, verdict: Classified, snapshot: Snapshot | None = None, *, sent: bool = True) -> None:
+        """End the call with an error, and tell the limiters what the provider said about the quota.
+
+        Args:
+            verdict: What the error means.
+            snapshot: What the provider's headers said.
+            sent: Whether a request may have gone out at all.
+        """
         self._end()
-        action = verdict.facts.limiter
-        for limiter, ticket in self.tickets:
-            if action == "pause":
-                seconds = _PAUSE_WITHOUT_HINT if verdict.retry_after is None else verdict.retry_after
-                limiter.pause(seconds, keep=ticket.cost)
-            elif action == "close":
-                limiter.close(f"the provider answered {redact(verdict.code or verdict.kind.value, limit=80)!r}")
-            elif action == "refund":
-                ticket.cancel()
+        refund = not sent or verdict.facts.limiter == "refund"
+        for held in self.holdings:
+            if not refund:
+                held.ticket.refused(verdict, snapshot)
+                continue
+            if snapshot is not None:
+                held.ticket.heard(snapshot)
+            held.ticket.cancel()
         self.group.release()
+
+    def _settle(self, held: Holding, usage: Usage) -> None:
+        held.ticket.settle(
+            Cost(
+                requests=held.ticket.cost.requests,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cached_tokens=usage.cached_tokens,
+            )
+        )
+        account = held.limiter.account
+        account.observe(usage.input_tokens, usage.output_tokens)
+        if self.group.size == 1 or not isinstance(self.request.prompt, str):  # else the sum of a whole batch
+            corrections_of(account).observe(
+                self.scope.lane,
+                self.request.model,
+                estimated=held.ticket.cost.input_tokens / held.correction,
+                actual=usage.input_tokens,
+            )
 
     def _end(self) -> None:
         self.ended = True

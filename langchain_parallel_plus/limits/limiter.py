@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
-
-from langchain_core.rate_limiters import BaseRateLimiter
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits.account import join_account
-from langchain_parallel_plus.limits.cost import Cost
+from langchain_parallel_plus.limits.acquisition import Acquisition
 from langchain_parallel_plus.limits.declaration import Quota
-from langchain_parallel_plus.limits.estimate import Estimate, ModelCall, estimate_cost
-from langchain_parallel_plus.limits.hold import Hold
-from langchain_parallel_plus.limits.passes import use_pass
-from langchain_parallel_plus.limits.ticket import Ticket
-from langchain_parallel_plus.limits.turnstile import Entrant
+from langchain_parallel_plus.limits.estimate import Estimate, ModelCall, checked_estimate, estimate_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from langchain_parallel_plus.limits.account import Account
+    from langchain_parallel_plus.limits.cost import Cost
     from langchain_parallel_plus.limits.statistics import LimiterStatistics
 
 __all__ = ("RateLimiter",)
 
+L = TypeVar("L", bound="RateLimiter")
 
-class RateLimiter(BaseRateLimiter):
+
+class RateLimiter(Acquisition):
     """The quota of one key: requests, tokens and concurrency, admitted together and first come, first served.
 
-    Declare what the provider grants. An idle key lets ten seconds' worth of it through at once (`burst`), sustained
-    load is paced at 0.98 of it, and nobody polls: a waiter wakes when its turn has come. Any number of threads and of
-    event loops may use one limiter at once. Limiters of one `name` share one state across the process.
+    Declare what the provider grants. An idle key lets as much through at once as the provider is known to allow (a
+    minute's worth at OpenAI, ten seconds' worth where nobody knows), sustained load is paced just below the rate, and
+    nobody polls: a waiter wakes when its turn has come. A refusal pauses the key until the provider's Retry-After and
+    makes it more careful; headers, where responses have them, lower the limit and show what others use of the key. Any
+    number of threads and of event loops may use one limiter at once. Limiters of one `name` share one state across the
+    process. Where the limits are not known, see `RateLimiter.adaptive` and `RateLimiter.from_headers`.
 
     It works where LangChain takes a rate limiter, too (`ChatX(rate_limiter=limiter)`). LangChain then tells it nothing
     about the call, so it charges one request and the average tokens of the calls that it has seen, and takes no slot
@@ -50,7 +49,9 @@ class RateLimiter(BaseRateLimiter):
             afresh: quotas are per process).
         models: The calls governed: shell patterns over "provider:model" (LangSmith's names, such as
             "openai:gpt-4o*") or over the model's name alone; `None` for all.
-        burst: Seconds' worth of the per-minute limits that an idle key lets through at once, up to 60.
+        burst: Seconds' worth of the per-minute limits that an idle key lets through at once, up to 60; by default what
+            the provider's profile says.
+        provider: Whose profile to use, such as "openai" or "azure"; by default that of the models called.
         estimate: Cost of a model call before it is made, from a `ModelCall`; by default a quarter of its characters,
             and `max_tokens` or the average answer.
         clock: Seconds that never go back. For tests on virtual time.
@@ -78,6 +79,7 @@ class RateLimiter(BaseRateLimiter):
         name: str | None = None,
         models: str | Sequence[str] | None = None,
         burst: float | None = None,
+        provider: str | None = None,
         estimate: Estimate | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -90,12 +92,96 @@ class RateLimiter(BaseRateLimiter):
             tokens_per_day=tokens_per_day,
             concurrency=concurrency,
             burst=burst,
-            models=(models,) if isinstance(models, str) else None if models is None else tuple(models),
+            provider=provider,
+            models=models,
         )
-        if name is not None and not (isinstance(name, str) and name):
-            msg = f"name={name!r} is no name"
-            raise DeclarationError(msg, help="give a string, or leave it out for a limiter of its own")
-        self._open(f"name:{name}" if name else f"own:{uuid.uuid4()}", quota, name, estimate, clock)
+        self._open(_key(name), quota, name, estimate, clock)
+
+    @classmethod
+    def adaptive(
+        cls,
+        *,
+        requests_per_minute: float = 60.0,
+        tokens_per_minute: float | None = None,
+        concurrency: int | None = None,
+        name: str | None = None,
+        models: str | Sequence[str] | None = None,
+        burst: float | None = None,
+        provider: str | None = None,
+        estimate: Estimate | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> Self:
+        """Return a limiter for a quota that nobody knows: it finds the ceiling, and stays just below it.
+
+        The pace doubles every ten seconds of use until the provider refuses a call, goes just below what got through
+        in the last minute, and grows by 1 to 16 % after every two minutes without a refusal. It learns from calls
+        inside a fan-out, or from tickets that are settled and refused; `acquire` alone tells it nothing.
+
+        Args:
+            requests_per_minute: Where to start.
+            tokens_per_minute: Where to start, if tokens are to be paced as well.
+            concurrency: Calls in flight at once.
+            name: As for `RateLimiter`, and so are the others.
+            models: The calls governed.
+            burst: Seconds' worth of the pace that an idle key lets through at once; by default one.
+            provider: Whose accounting of tokens to use.
+            estimate: Cost of a model call before it is made.
+            clock: Seconds that never go back.
+
+        Example:
+            ```python
+            limiter = RateLimiter.adaptive(name="in-house")
+            assert limiter.try_acquire()
+            ```
+        """
+        quota = Quota(
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            concurrency=concurrency,
+            burst=burst,
+            provider=provider,
+            models=models,
+            learning="adaptive",
+        )
+        return _restore(cls, _key(name), quota, name, estimate, clock)
+
+    @classmethod
+    def from_headers(
+        cls,
+        *,
+        concurrency: int | None = None,
+        name: str | None = None,
+        models: str | Sequence[str] | None = None,
+        burst: float | None = None,
+        provider: str | None = None,
+        estimate: Estimate | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> Self:
+        """Return a limiter that takes its limits from the provider's headers.
+
+        One call goes first. What its response says is then kept to like a declaration, and followed when the provider
+        changes it, up or down. If the response has no headers on limits, the ceiling is looked for from 60 requests a
+        minute on, as `adaptive` does. Headers have to reach the limiter: `ChatOpenAI(include_response_headers=True)`.
+
+        Args:
+            concurrency: Calls in flight at once; it and all others are as for `RateLimiter`.
+            name: The shared name.
+            models: The calls governed.
+            burst: Seconds' worth of the limits that an idle key lets through at once.
+            provider: Whose rules to use.
+            estimate: Cost of a model call before it is made.
+            clock: Seconds that never go back.
+
+        Example:
+            ```python
+            limiter = RateLimiter.from_headers(name="openai")
+            ticket = limiter.reserve()
+            assert ticket.granted
+            ticket.heard(parse_rate_limit_headers({"x-ratelimit-limit-requests": "500", ...}, time.time()))
+            ```
+        """
+        quota = Quota(concurrency=concurrency, burst=burst, provider=provider, models=models, learning="headers")
+        return _restore(cls, _key(name), quota, name, estimate, clock)
 
     def _open(
         self,
@@ -112,18 +198,13 @@ class RateLimiter(BaseRateLimiter):
 
     @property
     def declaration(self) -> dict[str, Any]:
-        """The arguments that declare the limiter again; without an `estimate=` of its own."""
+        """The arguments that declare the limiter again, or that make it learn; without an `estimate=` of its own."""
         return {**self._account.quota.declared(), **({"name": self._account.name} if self._account.name else {})}
 
     @property
     def name(self) -> str:
         """The declared name, or "unnamed"."""
         return self._turnstile.label
-
-    @property
-    def account(self) -> Account:
-        """The state that all limiters of one name share."""
-        return self._account
 
     def governs(self, provider: str, model: str) -> bool:
         """Tell whether calls of `model` at `provider` are under this limiter.
@@ -137,87 +218,13 @@ class RateLimiter(BaseRateLimiter):
         """
         return self._account.quota.governs(provider, model)
 
-    def acquire(self, cost: Cost | None = None, *, blocking: bool = True, timeout: float | None = None) -> bool:
-        """Take `cost` from the quota, once there is enough of it.
+    def meet(self, provider: str) -> None:
+        """Take note of the provider that the next call goes to, by LangSmith's name; "" if nobody knows.
 
-        Args:
-            cost: By default one request of average size, without a slot of `concurrency`.
-            blocking: `False` to return `False` at once where others would wait.
-            timeout: Seconds to wait at most. Known beforehand to be too short, it raises at once.
-
-        Returns:
-            Whether the cost was taken.
-
-        Raises:
-            LimiterTimeoutError: Not within `timeout` seconds.
-            RequestTooLargeError: It is more than a limit itself.
-            QuotaExhaustedError: The key is closed.
+        Its rules hold from then on, unless `provider=` was given. Where calls go to several, the most careful rules
+        do.
         """
-        if self._at_once(cost):
-            return True
-        return blocking and self.reserve(cost, within=timeout).wait(timeout)
-
-    async def aacquire(self, cost: Cost | None = None, *, blocking: bool = True, timeout: float | None = None) -> bool:
-        """Take `cost` from the quota as `acquire` does, without blocking the event loop."""
-        if self._at_once(cost):
-            return True
-        return blocking and await self.reserve(cost, within=timeout).wait_async(timeout)
-
-    def try_acquire(self, cost: Cost | None = None) -> bool:
-        """Take `cost` from the quota if it is there and nobody waits; return whether it was."""
-        return self._at_once(cost)
-
-    def reserve(
-        self, cost: Cost | None = None, *, lane: str = "", weight: float = 1.0, within: float | None = None
-    ) -> Ticket:
-        """Queue for `cost` and return the ticket to wait for, settle, cancel and release.
-
-        Args:
-            cost: By default one request of average size.
-            lane: Requests are first come, first served within a lane, and lanes share the quota by `weight`.
-            weight: A lane of weight 2 gets twice the quota of one of weight 1 while both have requests waiting.
-            within: Seconds that the caller can wait at most.
-
-        Raises:
-            LimiterTimeoutError: The planned wait is longer than `within`; nothing was queued.
-            RequestTooLargeError: It is more than a limit itself.
-            QuotaExhaustedError: The key is closed.
-        """
-        if not weight > 0:
-            msg = f"weight={weight!r} is no share"
-            raise DeclarationError(msg, help="give a positive number; 1 is a branch's normal share")
-        cost, entrant = self._entrant(cost, lane, weight)
-        self._turnstile.enter(entrant, within)
-        return Ticket(self._account, entrant, cost)
-
-    def force(self, cost: Cost | None = None, *, within: float | None = None) -> Ticket:
-        """Take `cost` past the queue; the caller sends its request `ticket.delay` seconds from now.
-
-        For a caller that must not depend on other waiters' progress, such as a synchronous call on an event loop's
-        thread: whoever holds what it waits for may run on that very loop.
-        """
-        cost, entrant = self._entrant(cost, "", 1.0)
-        return Ticket(self._account, entrant, cost, self._turnstile.force(entrant, within))
-
-    def hold(self, cost: Cost | None = None, *, timeout: float | None = None) -> Hold:
-        """Return a context manager that takes `cost` and a slot of `concurrency`, and gives the slot back at its end.
-
-        Example:
-            ```python
-            with limiter.hold(Cost(tokens=1_000)) as ticket:
-                answer = search(query)
-                ticket.settle(Cost(tokens=answer.tokens))
-            ```
-        """
-        return Hold(self, cost, timeout)
-
-    def release(self, slots: int = 1) -> None:
-        """Give back slots that `acquire(Cost(slots=...))` took. Tickets have a `release` of their own.
-
-        Raises:
-            LimiterError: More than are in use.
-        """
-        self._turnstile.release_slots(slots)
+        self._account.meet(provider)
 
     def set_rate(self, *, concurrency: int | None = None, **limits: float) -> None:
         """Change declared limits while running, such as `set_rate(requests_per_minute=600)`.
@@ -229,60 +236,18 @@ class RateLimiter(BaseRateLimiter):
         """
         self._account.set_rate(concurrency, limits)
 
-    def pause(self, seconds: float, *, keep: Cost | None = None) -> None:
-        """Admit nothing for `seconds`, then go on with nearly empty buckets rather than with a burst.
-
-        Args:
-            seconds: From now; a pause that ends sooner than the present one changes nothing.
-            keep: What may pass right at the end, such as the call that was refused; by default a second's worth.
-        """
-        if not 0 <= seconds < float("inf"):
-            msg = f"pause({seconds!r}) is no time"
-            raise DeclarationError(msg, help="give seconds, 0 or more")
-        kept = None if keep is None else self._account.amounts(keep)
-        self._turnstile.change(lambda planner, now: planner.pause(now + seconds, kept))
-
-    def close(self, reason: str) -> None:
-        """Refuse every request from now on, those that wait included, with `QuotaExhaustedError`."""
-        self._turnstile.close(reason)
-
-    def reopen(self) -> None:
-        """Undo `close`."""
-        self._turnstile.reopen()
-
     def estimate(self, call: ModelCall) -> Cost:
         """Return what `call` is to be admitted with.
 
         Raises:
             DeclarationError: The `estimate=` callable returned something else than a `Cost`.
         """
-        cost = (self._estimate or estimate_cost)(replace(call, typical_output=self._account.typical.output_tokens))
-        if not isinstance(cost, Cost):
-            msg = f"estimate= returned {cost!r}, which is no Cost"  # type: ignore[unreachable]
-            raise DeclarationError(msg, help="return Cost(input_tokens=..., output_tokens=...)")
-        return cost
+        call = replace(call, typical_output=self._account.typical.output_tokens)
+        return checked_estimate((self._estimate or estimate_cost)(call))
 
     def statistics(self) -> LimiterStatistics:
         """Return what the limiter is doing."""
         return self._account.statistics()
-
-    def _at_once(self, cost: Cost | None) -> bool:
-        account = self._account
-        if cost is None:
-            return use_pass(account) or account.turnstile.admit(account.typical_amounts, 0)
-        return account.turnstile.admit(account.amounts(cost), cost.slots)
-
-    def _entrant(self, cost: Cost | None, lane: str, weight: float) -> tuple[Cost, Entrant]:
-        cost = cost or self._account.typical.cost()
-        slots = cost.slots if self._account.has_slots else 0
-        entrant = Entrant(
-            amounts=self._account.amounts(cost),
-            slots=slots,
-            lane=lane,
-            weight=weight,
-            generation=self._turnstile.generation,
-        )
-        return cost, entrant
 
     def __copy__(self) -> Self:
         return self
@@ -295,12 +260,26 @@ class RateLimiter(BaseRateLimiter):
         return _restore, (type(self), self._key, account.quota, account.name, self._estimate)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.declaration.items())})"
+        made_by = {"declared": "", "adaptive": ".adaptive", "headers": ".from_headers"}[self._account.quota.learning]
+        given = ", ".join(f"{name}={value!r}" for name, value in self.declaration.items())
+        return f"{type(self).__name__}{made_by}({given})"
 
 
 def _restore(
-    cls: type[RateLimiter], key: str, quota: Quota, name: str | None, estimate: Estimate | None
-) -> RateLimiter:
+    cls: type[L],
+    key: str,
+    quota: Quota,
+    name: str | None,
+    estimate: Estimate | None,
+    clock: Callable[[], float] | None = None,
+) -> L:
     limiter = cls.__new__(cls)
-    limiter._open(key, quota, name, estimate)
+    limiter._open(key, quota, name, estimate, clock)
     return limiter
+
+
+def _key(name: str | None) -> str:
+    if name is not None and not (isinstance(name, str) and name):
+        msg = f"name={name!r} is no name"
+        raise DeclarationError(msg, help="give a string, or leave it out for a limiter of its own")
+    return f"name:{name}" if name else f"own:{uuid.uuid4()}"

@@ -8,53 +8,41 @@ cancel / charge / release / pause / set_rate / force
 All dimensions of a request are admitted in one step: the head of the queue passes when every rate it uses allows it and
 a slot is free, and nothing overtakes the head. Callers pass `now` in seconds on one clock that never goes back.
 
-Admission happens at the *planned* time, not at the time of the call: a timer that fires half a millisecond late does
-not move the schedule. Without this, 1,000 waiters at 500/s reached 80 % of the rate; with it, 100 % (measured).
+Admission happens at the *planned* time: a timer that fires half a millisecond late does not move the schedule. Without
+this, 1,000 waiters at 500/s reached 80 % of the rate; with it, 100 % (measured).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from langchain_parallel_plus.errors import RequestTooLargeError
-from langchain_parallel_plus.limits.bucket import Bucket, Rate
+from langchain_parallel_plus.limits.counts import Advance, Counts
 from langchain_parallel_plus.limits.lanes import FairQueue, Request, RequestState
+from langchain_parallel_plus.limits.launch import Launch
+from langchain_parallel_plus.limits.paced import bucket_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ("CATCH_UP", "Advance", "Counts", "Planner")
+    from langchain_parallel_plus.limits.bucket import Rate
+    from langchain_parallel_plus.limits.provider_side import ProviderSide
+
+__all__ = ("CATCH_UP", "CATCH_UP_BUCKETS", "Planner")
 
 CATCH_UP = 0.05
 """Seconds of timer lateness that the schedule makes up for; a longer stall loses its quota rather than burst."""
+CATCH_UP_BUCKETS = 0.5
+"""The same where all rates are those of buckets: they keep what is not used in time."""
 
 _CONCURRENCY = "concurrency"
 _PAUSE = "pause"
+_BURST = "burst"
 _DRAINED_WINDOW = 3600.0
 """Rates over a longer window are not drained by a pause: a refusal within the minute says nothing of the day."""
 
 R = TypeVar("R", bound=Request)
-
-
-class Advance(NamedTuple, Generic[R]):
-    """What `Planner.advance` found."""
-
-    grants: list[R]
-    """Admitted by this call, in order."""
-    wake_at: float | None
-    """When the next request is due; `None` if that hangs on a release or on a new request."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What has become of the requests: `submitted = granted + cancelled + queued`."""
-
-    submitted: int = 0
-    granted: int = 0
-    cancelled: int = 0
-    """Left the queue without admission."""
 
 
 class Planner(Generic[R]):
@@ -67,7 +55,9 @@ class Planner(Generic[R]):
 
     def __init__(self, rates: Mapping[str, Rate], *, slots: int | None = None) -> None:
         self.names = tuple(rates)
-        self.buckets = tuple(Bucket(rate) for rate in rates.values())
+        self.buckets = [bucket_for(rate) for rate in rates.values()]
+        self.provider: ProviderSide | None = None
+        """What responses tell of the provider, once somebody listens."""
         self.slots = slots
         self.slots_used = 0
         self.counts = Counts()
@@ -75,6 +65,8 @@ class Planner(Generic[R]):
         self._floor = -math.inf
         self._floor_reason = ""
         self._last_bound = ""
+        self._launch = Launch(rates.values())
+        self._set_catch_up()
         self._queue: FairQueue[R] = FairQueue(len(self.names))
 
     @property
@@ -91,6 +83,8 @@ class Planner(Generic[R]):
         admits = not self._queue.size and self._floor <= now and (not slots or self._has_slots(slots))
         for bucket, amount in zip(self.buckets, amounts):  # noqa: B905 - 0.1 us on the hot path
             admits = admits and (not amount or bucket.admits(amount, now))
+        if self.provider is not None:
+            admits = admits and self.provider.due(amounts)[0] <= now
         if not admits:
             self.check(amounts, slots)
             return False
@@ -124,7 +118,7 @@ class Planner(Generic[R]):
             self._queue.pop()
             if not bound and now > request.submitted:
                 bound = self._last_bound  # free to go, but behind others: what held them held it
-            self._grant(request, max(due, now - CATCH_UP), bound)
+            self._grant(request, max(due, now - self._catch_up), bound)
             grants.append(request)
         return Advance(grants, None)
 
@@ -135,7 +129,7 @@ class Planner(Generic[R]):
     def force(self, request: R, now: float) -> float:
         """Admit past the queue and return when the request may be sent, which may be later than `now`.
 
-        For callers that must not wait for others: nothing they wait for depends on anybody else's progress.
+        For callers that must not wait for others' progress.
 
         Raises:
             RequestTooLargeError: It needs more than a limit itself.
@@ -149,23 +143,31 @@ class Planner(Generic[R]):
         return due
 
     def cancel(self, request: R, now: float) -> bool:
-        """Take `request` back: out of the queue, or refund what it was granted. Return whether it changed anything."""
+        """Take `request` back, from the queue or with a refund of what it was granted; `False` if it was before."""
         if request.state is RequestState.QUEUED:
             self._queue.remove(request)
             self.counts.cancelled += 1
         elif request.state is RequestState.GRANTED:
-            self.charge([-amount for amount in request.amounts], now)
+            self.charge([-amount for amount in request.amounts], now, request.planned)
             self.release(request.slots, now)
         else:
             return False
         request.state = RequestState.CANCELLED
         return True
 
-    def charge(self, amounts: Sequence[float], now: float) -> None:
-        """Take more, or give back (negative), after the fact. A bucket never gets fuller than full."""
+    def charge(self, amounts: Sequence[float], now: float, since: float | None = None) -> None:
+        """Take more, or give back (negative), after the fact. A bucket never gets fuller than full.
+
+        Args:
+            amounts: By rate.
+            now: The present.
+            since: When what is given back was taken; now by default.
+        """
         for bucket, amount in zip(self.buckets, amounts, strict=True):
             if amount:
-                bucket.charge(amount, now)
+                bucket.charge(amount, now, now if since is None else since)
+        if self.provider is not None:
+            self.provider.history.add(amounts, now)
 
     def release(self, slots: int, now: float) -> None:
         """Give `slots` back."""
@@ -187,24 +189,31 @@ class Planner(Generic[R]):
         self._raise_floor(until, _PAUSE)
         for index, bucket in enumerate(self.buckets):
             if bucket.rate.window < _DRAINED_WINDOW:
-                kept = max(1.0, 1.0 / bucket.interval) if keep is None else keep[index]
+                kept = max(1.0, bucket.rate.per_second * bucket.rate.utilisation) if keep is None else keep[index]
                 bucket.drain(until, kept)
 
     def set_rate(self, name: str, rate: Rate, now: float) -> None:
         """Change the rate `name`; what is taken stays taken."""
-        self.buckets[self.names.index(name)].set_rate(rate, now)
+        index = self.names.index(name)
+        old = self.buckets[index]
+        if old.rate.refill != rate.refill:
+            self.buckets[index] = new = bucket_for(old.rate, rate.refill)
+            new.tat = old.tat
+            self._set_catch_up()
+        self.buckets[index].set_rate(rate, now)
+        self._launch.follow(bucket.rate for bucket in self.buckets)
 
     def forecast(self, request: R, now: float) -> float:
         """Return when `request` would be admitted if it joined its lane now, should nothing be in flight for long.
 
-        Exact in a single lane; a close lower bound under fair queueing or where slots are short.
+        Exact in a single lane; a close lower bound under fair queueing, or where slots or a server's window are short.
         """
         ahead = self._queue.ahead(request.lane)
         start = due = max(now, self._floor)
         for bucket, amount, before in zip(self.buckets, request.amounts, ahead, strict=True):
             if amount:
                 due = max(due, bucket.due(amount, start, before))
-        return due
+        return due if self.provider is None else max(due, self.provider.due(request.amounts)[0])
 
     def horizon(self, now: float) -> float:
         """Return when everything queued would be through, slots aside."""
@@ -215,10 +224,7 @@ class Planner(Generic[R]):
 
     def drop_queue(self) -> list[R]:
         """Cancel everything queued and return it."""
-        dropped = self._queue.requests()
-        for request in dropped:
-            self.cancel(request, 0.0)
-        return dropped
+        return [request for request in self._queue.requests() if self.cancel(request, 0.0)]
 
     def forget_queue(self) -> None:
         """Drop everything queued, whatever state an interrupted change has left it in."""
@@ -246,15 +252,22 @@ class Planner(Generic[R]):
 
     def _due(self, request: R) -> tuple[float, str]:
         due, bound = request.submitted, ""
+        if (launch := self._launch.due()) > due:
+            due, bound = launch, _BURST
         if self._floor > due:
             due, bound = self._floor, self._floor_reason
         for name, bucket, amount in zip(self.names, self.buckets, request.amounts, strict=True):
             if amount and (eligible := bucket.eligible_at(amount)) > due:
                 due, bound = eligible, name
+        if self.provider is not None:
+            theirs, name = self.provider.due(request.amounts)
+            if theirs > due:
+                due, bound = theirs, name
         return due, bound
 
     def _grant(self, request: R, at: float, bound: str) -> None:
         self._take(request.amounts, request.slots, at)
+        self._launch.took(at)
         self.counts.granted += 1
         request.state = RequestState.GRANTED
         request.planned = at
@@ -267,9 +280,11 @@ class Planner(Generic[R]):
                 bucket.take(amount, at)
         if slots and self.slots is not None:
             self.slots_used += slots
+        if self.provider is not None:
+            self.provider.took(amounts, at)
 
     def _share(self, request: R) -> float:
-        shares = [amount / bucket.limit for bucket, amount in zip(self.buckets, request.amounts, strict=True)]
+        shares = [amount / bucket.rate.limit for bucket, amount in zip(self.buckets, request.amounts, strict=True)]
         # Slots are held, not spent, so they compare with rates only where there is nothing else to go by.
         return max(shares, default=0.0) or 1.0
 
@@ -277,3 +292,6 @@ class Planner(Generic[R]):
         if at > self._floor:
             self._floor = at
             self._floor_reason = reason
+
+    def _set_catch_up(self) -> None:
+        self._catch_up = min([CATCH_UP_BUCKETS, *(CATCH_UP for one in self.buckets if one.rate.refill == "window")])

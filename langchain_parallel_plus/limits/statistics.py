@@ -16,13 +16,22 @@ class RateStatistics:
     """One rate at one moment."""
 
     limit: float
-    """Units in a window, as declared or set since."""
+    """Units in a window that the limiter keeps to: declared or set since, stated, or found."""
     window: float
     """Seconds."""
     burst: float
     """Units that an idle key lets through at once."""
     available: float
-    """Units that would pass now; negative while a large request is being paid off."""
+    """Units that would pass now, by the limiter's schedule and by what the provider says is left; negative while a
+    large request is being paid off."""
+    utilisation: float = 1.0
+    """Share of `limit` that sustained load uses; refusals lower it."""
+    declared: float | None = None
+    """The limit as declared or set since; `None` if it was to be learned."""
+    stated: float | None = None
+    """The limit as the provider's headers state it, if they do."""
+    others: float = 0.0
+    """Units a minute that somebody else seems to use of the same key: 0 unless headers show it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,4 +54,6 @@ class LimiterStatistics:
     closed: str | None = None
     """Why the key is closed, if it is."""
     rates: Mapping[str, RateStatistics] = field(default_factory=dict)
-    """The declared rates, by name."""
+    """The rates, declared or learned, by name."""
+    provider: str = ""
+    """Whose rules the key is used by: a name, several joined by "+", or "" for the careful default."""

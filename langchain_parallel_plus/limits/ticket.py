@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from langchain_parallel_plus.limits.account import Account
     from langchain_parallel_plus.limits.cost import Cost
     from langchain_parallel_plus.limits.turnstile import Entrant
+    from langchain_parallel_plus.providers.classified import Classified
+    from langchain_parallel_plus.providers.snapshot import Snapshot
 
 __all__ = ("Ticket",)
 
@@ -43,7 +45,7 @@ class Ticket:
 
     @property
     def bound_by(self) -> str:
-        """What it waited for: a rate's name, "concurrency" or "pause"; empty if it did not wait."""
+        """What it waited for: a rate's name, "concurrency", "pause", "probe" or "burst"; empty if it did not wait."""
         return self._entrant.bound_by
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -68,12 +70,33 @@ class Ticket:
 
         Once settled, only its slot goes back: the call was made.
         """
-        self._account.turnstile.withdraw(self._entrant)
+        self._account.withdraw(self._entrant)
 
     def settle(self, actual: Cost) -> None:
-        """Charge the difference between what was reserved and what the call has used; slots are not touched."""
-        self._account.turnstile.settle(self._entrant, self._account.amounts(actual))
+        """Charge what the call has used in place of what was reserved, as its provider counts; once.
+
+        Azure and OpenAI keep what a call reserved, and so do providers that nobody knows: there, more than was
+        reserved is charged, and less gives nothing back. Bedrock and Anthropic give back. Requests and slots are not
+        touched.
+        """
+        self._account.settle(self._entrant, actual)
+
+    def heard(self, snapshot: Snapshot) -> None:
+        """Take in the headers of the response, or of the error, that the request met with."""
+        self._account.hear(self._entrant, snapshot)
+
+    def refused(self, verdict: Classified, snapshot: Snapshot | None = None) -> None:
+        """Heed that the provider refused the request, or failed it.
+
+        A rate limit pauses the key and everybody who shares it, an exhausted account closes it, an overload takes
+        slots from its concurrency. Errors of other kinds change nothing. What was reserved stays reserved.
+
+        Args:
+            verdict: What the error means, from `classify`.
+            snapshot: Its headers, which are heard as well.
+        """
+        self._account.refused(self._entrant, verdict, snapshot)
 
     def release(self) -> None:
         """Give the slot back; what was charged stays charged."""
-        self._account.turnstile.release(self._entrant)
+        self._account.release(self._entrant)

@@ -121,7 +121,7 @@ class Turnstile:
                 return
             entrant.settled = True
             difference = [used - held for used, held in zip(amounts, entrant.amounts, strict=True)]
-            self.planner.charge(difference, self.clock())
+            self.planner.charge(difference, self.clock(), entrant.planned)
         self.dispatch()
 
     def release(self, entrant: Entrant) -> None:

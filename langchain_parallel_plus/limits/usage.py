@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from langchain_core.outputs import ChatGeneration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from langchain_core.outputs import LLMResult
 
 __all__ = ("Usage", "read_usage")
@@ -20,7 +19,13 @@ class Usage:
     """Tokens of one call, as the provider counted them."""
 
     input_tokens: int
+    """All that was sent, what the provider had in its prompt cache included."""
     output_tokens: int
+    """All that was written, reasoning included."""
+    cached_tokens: int = 0
+    """Of the input: read from the provider's prompt cache. Anthropic and Groq do not count them against the limit."""
+    cache_written_tokens: int = 0
+    """Of the input: written to the provider's prompt cache, and counted in full."""
     from_cache: bool = False
     """No call was made: LangChain's cache answered."""
 
@@ -35,24 +40,49 @@ def read_usage(response: LLMResult, *, batch: int = 1) -> Usage | None:
     """
     generations = response.generations[0] if response.generations else []
     if generations and isinstance(generations[0], ChatGeneration):
-        return _from_message(getattr(generations[0].message, "usage_metadata", None))
+        usage = _from_message(getattr(generations[0].message, "usage_metadata", None))
+        if usage is not None:
+            return usage
     counted = (response.llm_output or {}).get("token_usage")
     if counted == {} and batch > 1:
         return Usage(input_tokens=0, output_tokens=0)
-    return _from_counts(counted, "prompt_tokens", "completion_tokens") if counted else None
+    return _from_counts(counted, "prompt_tokens", "completion_tokens", "prompt_tokens_details")
 
 
-def _from_message(metadata: Mapping[str, Any] | None) -> Usage | None:
-    if not metadata:
+def _from_message(metadata: object) -> Usage | None:
+    if not isinstance(metadata, Mapping):
         return None
     # langchain-core marks a cache hit like this (`BaseChatModel._convert_cached_generations`); no provider does.
     if metadata.get("total_cost") == 0:
         return Usage(input_tokens=0, output_tokens=0, from_cache=True)
-    return _from_counts(metadata, "input_tokens", "output_tokens")
+    return _from_counts(metadata, "input_tokens", "output_tokens", "input_token_details")
 
 
-def _from_counts(counts: Mapping[str, Any], sent: str, received: str) -> Usage | None:
+def _from_counts(counts: object, sent: str, received: str, details: str) -> Usage | None:
+    if not isinstance(counts, Mapping):
+        return None
     input_tokens, output_tokens = counts.get(sent), counts.get(received)
-    if isinstance(input_tokens, int) and isinstance(output_tokens, int) and input_tokens >= 0 <= output_tokens:
-        return Usage(input_tokens=input_tokens, output_tokens=output_tokens)
-    return None
+    if not (_is_count(input_tokens) and _is_count(output_tokens)) or input_tokens == output_tokens == 0:
+        return None  # no call takes nothing: zeros stand for a server that does not count
+    parts = counts.get(details)
+    cached = _part(parts, "cache_read", "cached_tokens")
+    # langchain-anthropic 1.7 sets `cache_creation` to 0 where it knows the times to live.
+    written = _part(parts, "cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=min(cached, input_tokens),
+        cache_written_tokens=min(written, input_tokens),
+    )
+
+
+def _part(parts: object, *names: str) -> int:
+    """Return a part of the input tokens; langchain-openai puts a service tier before the name (`flex_cache_read`)."""
+    if not isinstance(parts, Mapping):
+        return 0
+    found: list[Any] = [value for name, value in parts.items() if str(name).endswith(names)]
+    return sum(value for value in found if _is_count(value))
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

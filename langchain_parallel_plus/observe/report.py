@@ -37,14 +37,29 @@ class BranchReport:
     """Seconds between a failed attempt and the next."""
     attempts: int = 1
     calls: int = 0
-    """Model calls that a rate limiter admitted."""
+    """Model calls that rate limiters admitted."""
+    waits: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Of `wait`: the seconds by limiter and by what was waited for, a rate's name, "concurrency" or "pause"."""
     input_tokens: int = 0
     output_tokens: int = 0
+    _admissions: dict[tuple[str, str], int] = field(default_factory=dict, repr=False)
+    """By model and limiter: several limiters may admit one call."""
 
     @property
     def name(self) -> str:
         """The path as one string."""
         return "/".join(self.path)
+
+    def waited(self, seconds: float, *, limiter: str, dimension: str, model: str) -> None:
+        """Record that a limiter has admitted a call, and after how long."""
+        self.wait += seconds
+        if dimension:  # else it passed at once, in microseconds
+            self.waits[limiter, dimension] = self.waits.get((limiter, dimension), 0.0) + seconds
+        self._admissions[model, limiter] = self._admissions.get((model, limiter), 0) + 1
+        most: dict[str, int] = {}
+        for (of_model, _), count in self._admissions.items():
+            most[of_model] = max(most.get(of_model, 0), count)
+        self.calls = sum(most.values())
 
 
 @dataclass(slots=True)
@@ -103,8 +118,6 @@ class RunReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: a list of fan-outs, each with a list of branches; seconds as floats."""
-        names = ("outcome", "error", "started", "seconds", "wait", "backoff", "attempts", "calls")
-        tokens = ("input_tokens", "output_tokens")
         return {
             "fan_outs": [
                 {
@@ -113,10 +126,7 @@ class RunReport:
                     "started": fan_out.started,
                     "seconds": fan_out.seconds,
                     "failed": fan_out.failed,
-                    "branches": [
-                        {"name": branch.name, **{name: getattr(branch, name) for name in (*names, *tokens)}}
-                        for branch in fan_out.branches.values()
-                    ],
+                    "branches": [_plain(branch) for branch in fan_out.branches.values()],
                 }
                 for fan_out in self.fan_outs
             ]
@@ -161,11 +171,20 @@ class RunReport:
             case "backoff":
                 branch.backoff += event.seconds or 0.0
             case "limiter.wait":
-                branch.wait += event.seconds or 0.0
-                branch.calls += 1
+                branch.waited(event.seconds or 0.0, **event.detail)
             case "model.usage":
                 branch.input_tokens += event.detail["input_tokens"] or 0
                 branch.output_tokens += event.detail["output_tokens"] or 0
+
+
+def _plain(branch: BranchReport) -> dict[str, Any]:
+    names = ("outcome", "error", "started", "seconds", "wait", "backoff", "attempts", "calls")
+    tokens = ("input_tokens", "output_tokens")
+    waits = [
+        {"limiter": limiter, "dimension": dimension, "seconds": seconds}
+        for (limiter, dimension), seconds in branch.waits.items()
+    ]
+    return {"name": branch.name, **{name: getattr(branch, name) for name in (*names, *tokens)}, "waits": waits}
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
+import itertools
 import threading
 import time
 from contextlib import asynccontextmanager, contextmanager
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.caches import InMemoryCache
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
 from langchain_core.language_models import FakeListLLM, GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
@@ -113,8 +115,9 @@ class Branch:
 
 
 def counted(**limits: Any) -> RateLimiter:
-    """A limiter whose counters do not refill: its clock stands still."""
-    return RateLimiter(**{"requests_per_day": 1_000, "tokens_per_day": 100_000, "clock": lambda: 1.0, **limits})
+    """A limiter whose counters do not refill, since its clock stands still, at a provider that counts what is used."""
+    quota = {"requests_per_day": 1_000, "tokens_per_day": 100_000, "provider": "groq", "clock": lambda: 1.0}
+    return RateLimiter(**{**quota, **limits})
 
 
 def spent(limiter: RateLimiter) -> dict[str, float]:
@@ -469,6 +472,20 @@ def test_other_errors_leave_the_key_alone_and_the_estimate_spent(path: str) -> N
     assert spent(limiter)["tokens_per_day"] == 350
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_a_refusal_by_a_limiter_of_the_model_s_own_says_nothing_of_the_provider(path: str) -> None:
+    ours, own = counted(concurrency=1), RateLimiter(requests_per_minute=60)
+    own.close("no credit")
+    branch = Branch(Scope((ours,)))
+    with contextlib.suppress(QuotaExhaustedError):
+        travel(path, branch, model(rate_limiter=own))
+    branch.gate.sweep()
+    statistics = ours.statistics()
+    assert (statistics.closed, statistics.in_flight) == (None, 0)
+    if path in ("invoke", "ainvoke", "in a lambda"):  # elsewhere LangChain ends no run that its limiter has refused
+        assert set(spent(ours).values()) == {0}
+
+
 class Slow(GenericFakeChatModel):
     """A model that answers when it is let."""
 
@@ -604,3 +621,67 @@ def test_a_synchronous_stream_starts_no_event_loop(monkeypatch: pytest.MonkeyPat
     branch = Branch(Scope((counted(),)))
     branch.run(lambda: consume(model().stream(PROMPT, {"callbacks": [tokens]})))
     assert tokens.seen > 2
+
+
+def handlers_of(branch: Branch) -> list[BaseCallbackHandler]:
+    return [branch.gate._task_handler, branch.gate._thread_handler]
+
+
+ORDERS = list(itertools.permutations(range(4)))
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=str)
+@pytest.mark.parametrize("path", ["invoke", "ainvoke", "invoke on the loop's thread", "agenerate", "stream"])
+def test_the_order_of_the_handlers_does_not_matter(path: str, order: tuple[int, ...]) -> None:
+    """Managers that are merged (by `bind`, `with_retry`) put their handlers through a set."""
+    limiter = counted(concurrency=1)
+    outer, inner = Branch(Scope((limiter,))), Branch(scope := Scope((limiter,)))
+    handlers = [*handlers_of(outer), *handlers_of(inner)]
+    chat = model(callbacks=None)
+    shuffled = CallbackManager([handlers[index] for index in order], [handlers[index] for index in order])
+    calls = travel(path, inner, Shuffled(chat, shuffled))
+    assert len(scope.waits) == calls
+    assert spent(limiter)["requests_per_day"] == calls
+    # A synchronous call on a loop's thread waits for time only; in a coroutine nothing may block the loop.
+    assert limiter.statistics().in_flight == 0
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=str)
+@pytest.mark.parametrize("path", ["invoke", "ainvoke", "invoke on the loop's thread"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_refusal_holds_in_any_order(path: str, order: tuple[int, ...]) -> None:
+    limiter = counted(tokens_per_minute=100)
+    outer, inner = Branch(Scope((limiter,))), Branch(Scope((limiter,)))
+    handlers = [*handlers_of(outer), *handlers_of(inner)]
+    shuffled = CallbackManager([handlers[index] for index in order], [handlers[index] for index in order])
+    chat = model()
+    with pytest.raises(RequestTooLargeError):
+        travel(path, inner, Shuffled(chat, shuffled))
+    inner.gate.sweep()
+    outer.gate.sweep()
+    gc.collect()
+    assert len(list(chat.messages)) == 20
+    assert set(spent(limiter).values()) == {0}
+
+
+class Shuffled:
+    """A model under callbacks in a given order."""
+
+    def __init__(self, chat: GenericFakeChatModel, manager: CallbackManager) -> None:
+        self.chat = chat
+        self.manager = manager
+
+    def invoke(self, text: str) -> Any:
+        return self.chat.invoke(text, {"callbacks": self.manager})
+
+    def stream(self, text: str) -> Any:
+        return self.chat.stream(text, {"callbacks": self.manager})
+
+    def ainvoke(self, text: str) -> Any:
+        return self.chat.ainvoke(text, {"callbacks": self._asynchronous()})
+
+    def agenerate(self, messages: Any) -> Any:
+        return self.chat.agenerate(messages, callbacks=self._asynchronous())
+
+    def _asynchronous(self) -> AsyncCallbackManager:
+        return AsyncCallbackManager(self.manager.handlers, self.manager.inheritable_handlers)

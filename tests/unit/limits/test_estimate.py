@@ -6,26 +6,26 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
-from langchain_core.outputs import ChatGeneration, Generation, LLMResult
+from pydantic import BaseModel
 
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.limits.estimate import (
-    TOKENS_PER_MEDIA,
     TOKENS_PER_MESSAGE,
     ModelCall,
     TypicalCall,
+    checked_estimate,
     estimate_cost,
     output_cap,
 )
-from langchain_parallel_plus.limits.usage import Usage, read_usage
+from langchain_parallel_plus.limits.media import TOKENS_PER_MEDIA
 
 MESSAGE = TOKENS_PER_MESSAGE
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 400_000}}
 
 
 def call(prompt: Any, **fields: Any) -> ModelCall:
-    return ModelCall(provider="openai", model="gpt-4o-mini", prompt=prompt, **{"max_tokens": 10, **fields})
+    return ModelCall(provider="openai", model="gpt-4o", prompt=prompt, **{"max_tokens": 10, **fields})
 
 
 @pytest.mark.parametrize(
@@ -104,35 +104,44 @@ def test_an_estimate_of_another_type_is_refused() -> None:
         RateLimiter(requests_per_minute=1, estimate=lambda _: 42).estimate(call("hello"))
 
 
-def chat_result(usage: Any) -> LLMResult:
-    message = AIMessage("well")
-    message.usage_metadata = usage
-    return LLMResult(generations=[[ChatGeneration(message=message)]])
+class Schema(BaseModel):
+    """What a model that answers in a structure is given as `response_format`."""
+
+    a_rather_long_name_of_a_field: str
+    another_rather_long_name_of_a_field: int
 
 
-def text_result(counts: Any) -> LLMResult:
-    return LLMResult(generations=[[Generation(text="well")]], llm_output={"token_usage": counts})
+def test_the_schema_of_an_answer_is_input_too_also_as_a_class() -> None:
+    as_class = estimate_cost(call("hi", parameters={"response_format": Schema})).input_tokens
+    as_dict = estimate_cost(call("hi", parameters={"response_format": Schema.model_json_schema()})).input_tokens
+    assert as_class == as_dict > 50
+
+
+def test_the_input_is_corrected_and_the_output_is_not() -> None:
+    assert estimate_cost(call("x" * 400, correction=1.5)) == Cost(input_tokens=150, output_tokens=10)
+
+
+async def _awaited(_: ModelCall) -> Cost:
+    return Cost(tokens=1)
 
 
 @pytest.mark.parametrize(
-    ("result", "batch", "usage"),
+    ("returned", "message"),
     [
-        (chat_result({"input_tokens": 5, "output_tokens": 7, "total_tokens": 12}), 1, (5, 7, False)),
-        (chat_result({"input_tokens": 5, "output_tokens": 7, "total_tokens": 12, "total_cost": 0}), 1, (0, 0, True)),
-        (chat_result({"total_cost": 0}), 1, (0, 0, True)),
-        (chat_result(None), 1, None),
-        (chat_result({"input_tokens": "5", "output_tokens": 7}), 1, None),
-        (chat_result({"input_tokens": -5, "output_tokens": 7}), 1, None),
-        (text_result({"prompt_tokens": 5, "completion_tokens": 7}), 1, (5, 7, False)),
-        (text_result({}), 1, None),
-        (text_result({}), 3, (0, 0, False)),
-        (LLMResult(generations=[[Generation(text="well")]]), 1, None),
-        (LLMResult(generations=[]), 1, None),
-        (LLMResult(generations=[[]]), 1, None),
+        (42, "returned 42, which is no Cost"),
+        (None, "returned None, which is no Cost"),
+        ({"tokens": 5}, "which is no Cost"),
+        (_awaited, "which is no Cost"),
     ],
 )
-def test_usage_is_read_where_langchain_puts_it(
-    result: LLMResult, batch: int, usage: tuple[int, int, bool] | None
-) -> None:
-    expected = usage and Usage(input_tokens=usage[0], output_tokens=usage[1], from_cache=usage[2])
-    assert read_usage(result, batch=batch) == expected
+def test_what_an_estimate_returns_is_checked(returned: Any, message: str) -> None:
+    with pytest.raises(DeclarationError, match=message) as raised:
+        checked_estimate(returned)
+    assert "return Cost(" in str(raised.value)
+
+
+def test_an_async_estimate_is_refused_without_a_second_warning() -> None:
+    with pytest.raises(DeclarationError, match="async function") as raised:
+        checked_estimate(_awaited(call("hi")))
+    assert "plain function" in str(raised.value)
+    assert checked_estimate(Cost(tokens=3)) == Cost(tokens=3)

@@ -55,7 +55,14 @@ async def test_five_branches_on_an_idle_key_of_60_a_minute_start_at_once() -> No
 @pytest.mark.looptime(start=0)
 async def test_sustained_load_is_paced_at_98_percent() -> None:
     times = await start_times(RateLimiter(requests_per_minute=60, clock=now), 40)
-    assert times == pytest.approx([0.0] * 10 + [PACED * n for n in range(1, 31)], abs=1e-3)
+    assert times == pytest.approx([0.0] * 10 + [PACED * n for n in range(10, 40)], abs=1e-3)
+
+
+@pytest.mark.looptime(start=0)
+async def test_where_the_provider_holds_a_bucket_the_burst_refills_under_load() -> None:
+    limiter = RateLimiter(requests_per_minute=60, provider="openai", burst=10, clock=now)
+    times = await start_times(limiter, 40)
+    assert times == pytest.approx([0.0] * 10 + [n / 0.998 for n in range(1, 31)], abs=1e-3)
 
 
 @pytest.mark.looptime(start=0)
@@ -69,7 +76,7 @@ async def test_a_thousand_waiters_reach_the_rate() -> None:
 async def test_every_dimension_paces() -> None:
     limiter = RateLimiter(requests_per_minute=6_000, tokens_per_minute=60_000, clock=now)
     times = await start_times(limiter, 12, Cost(input_tokens=800, output_tokens=200))
-    assert times == pytest.approx([0.0] * 10 + [PACED, 2 * PACED], abs=1e-3)
+    assert times == pytest.approx([0.0] * 10 + [10 * PACED, 11 * PACED], abs=1e-3)
 
 
 @pytest.mark.looptime(start=0)
@@ -83,7 +90,7 @@ async def test_a_day_s_quota_may_go_at_once() -> None:
 @pytest.mark.looptime(start=0)
 async def test_burst_is_seconds_of_quota() -> None:
     times = await start_times(RateLimiter(requests_per_minute=60, burst=2, clock=now), 3)
-    assert times == pytest.approx([0.0, 0.0, PACED], abs=1e-3)
+    assert times == pytest.approx([0.0, 0.0, 2 * PACED], abs=1e-3)
 
 
 @pytest.mark.looptime(start=0)
@@ -140,7 +147,7 @@ async def test_a_wait_that_nobody_could_foresee_ends_on_time() -> None:
 
 @pytest.mark.looptime(start=0)
 async def test_slots_are_held_until_the_block_ends_and_settling_corrects_the_charge() -> None:
-    limiter = RateLimiter(concurrency=2, tokens_per_day=86_400, clock=now)
+    limiter = RateLimiter(concurrency=2, tokens_per_day=86_400, provider="bedrock", clock=now)
     running = peak = 0
 
     async def call() -> None:
@@ -342,7 +349,7 @@ def test_settling_cancelling_and_releasing_twice_changes_nothing() -> None:
     ticket.settle(Cost(tokens=900))
     statistics = limiter.statistics()
     assert statistics.in_flight == 0
-    assert statistics.rates["tokens_per_minute"].available == 1_000
+    assert statistics.rates["tokens_per_minute"].available == pytest.approx(1_000)
 
 
 def test_a_settled_ticket_is_not_refunded() -> None:
@@ -391,10 +398,10 @@ def test_statistics_show_what_is_going_on() -> None:
         paused_for=0.0,
         rates=shown.rates,
     )
-    assert shown.rates["requests_per_minute"].available == pytest.approx(0)
-    clock.time += 2
+    assert shown.rates["requests_per_minute"].available == pytest.approx(0, abs=1e-3)
+    clock.time += 3
     limiter.release(0)
-    assert limiter.statistics().waited_seconds == pytest.approx(2)
+    assert limiter.statistics().waited_seconds == pytest.approx(3)
     assert waiting.bound_by == "requests_per_minute"
 
 
@@ -415,6 +422,7 @@ def test_statistics_show_what_is_going_on() -> None:
         ({"requests_per_minute": 1, "models": ()}, "matches no model"),
         ({"requests_per_minute": 1, "models": ""}, "matches no model"),
         ({"requests_per_minute": 1, "name": ""}, "name='' is no name"),
+        ({"requests_per_minute": 1, "provider": "opnai"}, "provider='opnai' is none that is known\nhelp: did you mean"),
     ],
 )
 def test_a_wrong_declaration_is_refused_and_explained(declaration: dict[str, object], message: str) -> None:

@@ -7,21 +7,26 @@ from collections import defaultdict
 from typing import ClassVar
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from langchain_parallel_plus.errors import RequestTooLargeError
-from langchain_parallel_plus.limits.bucket import Bucket, Rate
+from langchain_parallel_plus.limits.bucket import Bucket, Rate, Refill
 from langchain_parallel_plus.limits.lanes import Request, RequestState
-from langchain_parallel_plus.limits.planner import CATCH_UP, Planner
+from langchain_parallel_plus.limits.planner import CATCH_UP, CATCH_UP_BUCKETS, Planner
 
 TIGHT = 1e-3
 """Units: the planner allows a microsecond for rounding."""
 
 
-def per_minute(limit: float, *, burst: float, utilisation: float = 1.0) -> Rate:
-    return Rate(limit=limit, window=60.0, burst=burst, utilisation=utilisation)
+def per_minute(limit: float, *, burst: float, utilisation: float = 1.0, refill: Refill = "bucket") -> Rate:
+    return Rate(limit=limit, window=60.0, burst=burst, utilisation=utilisation, refill=refill)
+
+
+def guarded(limit: float, *, burst: float) -> Rate:
+    """A rate at a server that counts in windows of ten seconds and of a minute."""
+    return Rate(limit=limit, window=60.0, burst=burst, utilisation=0.98, refill="window", guarded=(10.0, 60.0))
 
 
 def planner(slots: int | None = None, **rates: Rate) -> Planner[Request]:
@@ -48,7 +53,7 @@ def drain(plan: Planner[Request], now: float = 0.0, limit: int = 10_000) -> list
 
 
 class PlannerMachine(RuleBasedStateMachine):
-    """Random histories of one planner with two rates and a concurrency."""
+    """Random histories of one planner with two rates and a concurrency, at a provider that holds buckets."""
 
     RATES: ClassVar = {"requests": per_minute(60, burst=5), "tokens": per_minute(6_000, burst=500)}
     SLOTS = 4
@@ -125,7 +130,8 @@ class PlannerMachine(RuleBasedStateMachine):
         self.plan.charge((0.0, float(tokens)), self.now)
         after = self.plan.buckets[1].level(self.now)
         assert after <= self.RATES["tokens"].burst + TIGHT
-        assert after == pytest.approx(min(before - tokens, self.RATES["tokens"].burst), abs=1e-3)
+        if self.RATES["tokens"].refill == "bucket":
+            assert after == pytest.approx(min(before - tokens, self.RATES["tokens"].burst), abs=1e-3)
         self._advance()
 
     @rule(seconds=st.floats(0.0, 30.0))
@@ -167,8 +173,16 @@ class PlannerMachine(RuleBasedStateMachine):
             assert self.plan.slots_used + head.slots > self.SLOTS
 
 
-PlannerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+class WindowPlannerMachine(PlannerMachine):
+    """The same at a provider that counts in windows."""
+
+    RATES: ClassVar = {"requests": guarded(60, burst=5), "tokens": guarded(6_000, burst=500)}
+
+
+for machine in (PlannerMachine, WindowPlannerMachine):
+    machine.TestCase.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
 TestPlannerHistories = PlannerMachine.TestCase
+TestPlannerHistoriesInWindows = WindowPlannerMachine.TestCase
 
 
 class WindowMachine(RuleBasedStateMachine):
@@ -211,7 +225,7 @@ class WindowMachine(RuleBasedStateMachine):
                 taken = 0.0
                 for at, request in self.granted[first:]:
                     taken += request.amounts[index]
-                    allowed = rate.burst + (at - begin + CATCH_UP) / rate.interval
+                    allowed = rate.burst + (at - begin + CATCH_UP_BUCKETS) / rate.interval
                     assert taken <= allowed + TIGHT
 
 
@@ -232,13 +246,14 @@ def test_late_timers_do_not_cost_rate() -> None:
     assert now == pytest.approx(999 * 0.002, abs=0.001)
 
 
-def test_a_stall_loses_its_quota_rather_than_burst() -> None:
-    plan = planner(requests=per_minute(6_000, burst=1))
+@pytest.mark.parametrize(("refill", "made_up"), [("window", CATCH_UP), ("bucket", CATCH_UP_BUCKETS)])
+def test_a_stall_loses_its_quota_rather_than_burst(refill: Refill, made_up: float) -> None:
+    plan = planner(requests=per_minute(6_000, burst=1, refill=refill))
     for _ in range(1_000):
         submit(plan, 1.0)
     plan.advance(0.0)
     grants, _ = plan.advance(3.0)
-    assert len(grants) == 1 + CATCH_UP / 0.01
+    assert len(grants) == 1 + made_up / 0.01
 
 
 def test_an_idle_key_lets_the_burst_through_at_once_and_then_paces() -> None:
@@ -313,7 +328,9 @@ def test_a_forced_request_passes_the_queue_but_not_the_schedule() -> None:
 
 
 def test_a_pause_ends_without_a_burst() -> None:
-    plan = planner(requests=per_minute(60, burst=10), daily=Rate(limit=1_000, window=86_400, burst=1_000))
+    plan = planner(
+        requests=per_minute(60, burst=10), daily=Rate(limit=1_000, window=86_400, burst=1_000, refill="bucket")
+    )
     plan.pause(7.0)
     plan.pause(5.0)
     for _ in range(3):
@@ -345,23 +362,25 @@ def test_a_new_rate_keeps_what_is_taken_in_units(factor: float) -> None:
 
 @pytest.mark.parametrize("start", [0.0, 1e7])
 @pytest.mark.parametrize("calls", [3, 10, 1_000])
-def test_the_last_unit_of_a_burst_is_not_lost_to_rounding(start: float, calls: int) -> None:
-    plan = planner(requests=Rate(limit=calls, window=86_400.0, burst=calls))
+@pytest.mark.parametrize("refill", ["bucket", "window"])
+def test_the_last_unit_of_a_burst_is_not_lost_to_rounding(start: float, calls: int, refill: Refill) -> None:
+    plan = planner(requests=Rate(limit=calls, window=86_400.0, burst=calls, refill=refill))
     assert [plan.admit((1.0,), 0, start) for _ in range(calls + 1)] == [True] * calls + [False]
 
 
 def test_refunds_fill_a_bucket_to_full_and_no_further() -> None:
     bucket = Bucket(per_minute(60, burst=10))
     bucket.take(4.0, 100.0)
-    bucket.charge(-50.0, 100.0)
-    bucket.charge(-50.0, 200.0)
+    bucket.charge(-50.0, 100.0, 100.0)
+    bucket.charge(-50.0, 200.0, 100.0)
     assert bucket.level(100.0) == bucket.level(200.0) == 10.0
     assert bucket.eligible_at(10.0) == pytest.approx(100.0)
 
 
+@pytest.mark.parametrize("refill", ["bucket", "window"])
 @pytest.mark.parametrize("ahead", [0, 1, 7])
-def test_the_forecast_is_exact_in_one_lane(ahead: int) -> None:
-    plan = planner(requests=per_minute(60, burst=2), tokens=per_minute(6_000, burst=500))
+def test_the_forecast_is_exact_in_one_lane(ahead: int, refill: Refill) -> None:
+    plan = planner(requests=per_minute(60, burst=2, refill=refill), tokens=per_minute(6_000, burst=500, refill=refill))
     for _ in range(ahead):
         submit(plan, 1.0, 300.0)
     request = Request(amounts=(1.0, 700.0))
@@ -388,6 +407,33 @@ def test_lanes_share_by_weight() -> None:
         submit(plan, 1.0, lane="light")
     served = [request.lane for _, request in drain(plan)][:40]
     assert served.count("heavy") == pytest.approx(30, abs=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lanes=st.lists(
+        st.tuples(st.sampled_from([0.5, 1.0, 2.0, 3.0]), st.lists(st.integers(1, 400), min_size=30, max_size=30)),
+        min_size=2,
+        max_size=5,
+    )
+)
+def test_no_two_busy_lanes_drift_apart_by_more_than_a_request_of_each(lanes: list[tuple[float, list[int]]]) -> None:
+    """The bound of start-time fair queueing: |S_i/w_i - S_j/w_j| <= max_i/w_i + max_j/w_j while both have requests."""
+    plan = planner(tokens=per_minute(6_000, burst=1))
+    for number, (weight, sizes) in enumerate(lanes):
+        for size in sizes:
+            submit(plan, float(size), lane=str(number), weight=weight)
+    served, left = [0.0] * len(lanes), [len(sizes) for _, sizes in lanes]
+    largest = [max(sizes) / weight for weight, sizes in lanes]
+    for _, request in drain(plan):
+        lane = int(request.lane)
+        served[lane] += request.amounts[0] / request.weight
+        left[lane] -= 1
+        if not all(left):
+            break
+        for one, ours in enumerate(served):
+            for other, theirs in enumerate(served):
+                assert abs(ours - theirs) <= largest[one] + largest[other] + TIGHT
 
 
 def test_a_lane_that_comes_late_gets_no_credit_for_its_absence() -> None:

@@ -85,7 +85,7 @@ def test_pickling_into_another_process_keeps_the_declaration() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_a_forked_child_keeps_the_quota_and_forgets_the_parent_s_waiters() -> None:
-    limiter = RateLimiter(requests_per_minute=60, burst=2, concurrency=2)
+    limiter = RateLimiter(requests_per_minute=600, burst=0.2, concurrency=2)
     held = limiter.reserve(Cost(requests=2, slots=2))
     waiter = threading.Thread(target=lambda: limiter.reserve(Cost(slots=1)).wait(5), daemon=True)
     waiter.start()

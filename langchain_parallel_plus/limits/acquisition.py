@@ -1,0 +1,153 @@
+"""Taking from a quota: at once, after a wait in a thread or a task, with a ticket, for a block; or from now on not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from langchain_core.rate_limiters import BaseRateLimiter
+
+from langchain_parallel_plus.errors import DeclarationError
+from langchain_parallel_plus.limits.hold import Hold
+from langchain_parallel_plus.limits.passes import use_pass
+from langchain_parallel_plus.limits.ticket import Ticket
+from langchain_parallel_plus.limits.turnstile import Entrant
+
+if TYPE_CHECKING:
+    from langchain_parallel_plus.limits.account import Account
+    from langchain_parallel_plus.limits.cost import Cost
+    from langchain_parallel_plus.limits.turnstile import Turnstile
+
+__all__ = ("Acquisition",)
+
+
+class Acquisition(BaseRateLimiter):
+    """What can be taken from the quota of an account, and when not."""
+
+    _account: Account
+    _turnstile: Turnstile
+
+    @property
+    def account(self) -> Account:
+        """The state that all limiters of one name share."""
+        return self._account
+
+    def acquire(self, cost: Cost | None = None, *, blocking: bool = True, timeout: float | None = None) -> bool:
+        """Take `cost` from the quota, once there is enough of it.
+
+        Args:
+            cost: By default one request of average size, without a slot of `concurrency`.
+            blocking: `False` to return `False` at once where others would wait.
+            timeout: Seconds to wait at most. Known beforehand to be too short, it raises at once.
+
+        Returns:
+            Whether the cost was taken.
+
+        Raises:
+            LimiterTimeoutError: Not within `timeout` seconds.
+            RequestTooLargeError: It is more than a limit itself.
+            QuotaExhaustedError: The key is closed.
+        """
+        if self._at_once(cost):
+            return True
+        return blocking and self.reserve(cost, within=timeout).wait(timeout)
+
+    async def aacquire(self, cost: Cost | None = None, *, blocking: bool = True, timeout: float | None = None) -> bool:
+        """Take `cost` from the quota as `acquire` does, without blocking the event loop."""
+        if self._at_once(cost):
+            return True
+        return blocking and await self.reserve(cost, within=timeout).wait_async(timeout)
+
+    def try_acquire(self, cost: Cost | None = None) -> bool:
+        """Take `cost` from the quota if it is there and nobody waits; return whether it was."""
+        return self._at_once(cost)
+
+    def reserve(
+        self, cost: Cost | None = None, *, lane: str = "", weight: float = 1.0, within: float | None = None
+    ) -> Ticket:
+        """Queue for `cost` and return the ticket to wait for, settle, cancel and release.
+
+        Args:
+            cost: By default one request of average size.
+            lane: Requests are first come, first served within a lane, and lanes share the quota by `weight`.
+            weight: A lane of weight 2 gets twice the quota of one of weight 1 while both have requests waiting.
+            within: Seconds that the caller can wait at most.
+
+        Raises:
+            LimiterTimeoutError: The planned wait is longer than `within`; nothing was queued.
+            RequestTooLargeError: It is more than a limit itself.
+            QuotaExhaustedError: The key is closed.
+        """
+        if not weight > 0:
+            msg = f"weight={weight!r} is no share"
+            raise DeclarationError(msg, help="give a positive number; 1 is a branch's normal share")
+        cost, entrant = self._entrant(cost, lane, weight)
+        self._turnstile.enter(entrant, within)
+        return Ticket(self._account, entrant, cost)
+
+    def force(self, cost: Cost | None = None, *, within: float | None = None) -> Ticket:
+        """Take `cost` past the queue; the caller sends its request `ticket.delay` seconds from now.
+
+        For a caller that must not depend on other waiters' progress, such as a synchronous call on an event loop's
+        thread: whoever holds what it waits for may run on that very loop.
+        """
+        cost, entrant = self._entrant(cost, "", 1.0)
+        return Ticket(self._account, entrant, cost, self._turnstile.force(entrant, within))
+
+    def hold(self, cost: Cost | None = None, *, timeout: float | None = None) -> Hold:
+        """Return a context manager that takes `cost` and a slot of `concurrency`, and gives the slot back at its end.
+
+        Example:
+            ```python
+            with limiter.hold(Cost(tokens=1_000)) as ticket:
+                answer = search(query)
+                ticket.settle(Cost(tokens=answer.tokens))
+            ```
+        """
+        return Hold(self, cost, timeout)
+
+    def release(self, slots: int = 1) -> None:
+        """Give back slots that `acquire(Cost(slots=...))` took. Tickets have a `release` of their own.
+
+        Raises:
+            LimiterError: More than are in use.
+        """
+        self._turnstile.release_slots(slots)
+
+    def pause(self, seconds: float, *, keep: Cost | None = None) -> None:
+        """Admit nothing for `seconds`, then go on with nearly empty buckets rather than with a burst.
+
+        Args:
+            seconds: From now; a pause that ends sooner than the present one changes nothing.
+            keep: What may pass right at the end, such as the call that was refused; by default a second's worth.
+        """
+        if not 0 <= seconds < float("inf"):
+            msg = f"pause({seconds!r}) is no time"
+            raise DeclarationError(msg, help="give seconds, 0 or more")
+        kept = None if keep is None else self._account.amounts(keep)
+        self._turnstile.change(lambda planner, now: planner.pause(now + seconds, kept))
+
+    def close(self, reason: str) -> None:
+        """Refuse every request from now on, those that wait included, with `QuotaExhaustedError`."""
+        self._turnstile.close(reason)
+
+    def reopen(self) -> None:
+        """Undo `close`."""
+        self._turnstile.reopen()
+
+    def _at_once(self, cost: Cost | None) -> bool:
+        account = self._account
+        if cost is None:
+            return use_pass(account) or account.turnstile.admit(account.typical_amounts, 0)
+        return account.turnstile.admit(account.amounts(cost), cost.slots)
+
+    def _entrant(self, cost: Cost | None, lane: str, weight: float) -> tuple[Cost, Entrant]:
+        cost = cost or self._account.typical.cost()
+        slots = cost.slots if self._account.has_slots else 0
+        entrant = Entrant(
+            amounts=self._account.amounts(cost),
+            slots=slots,
+            lane=lane,
+            weight=weight,
+            generation=self._turnstile.generation,
+        )
+        return cost, entrant

@@ -1,0 +1,123 @@
+"""How careful a key has become: what refusals take from its pace and its burst, and what quiet time gives back.
+
+A refusal below the declared rate says that the server counts in another way than assumed, or that jitter was larger:
+so the burst is halved and the pace lowered by 0.01, once in each congestion epoch. Refusals of calls that were sent
+before the last decrease, or before the pause that came with it ended, belong to the epoch that is over.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final
+
+__all__ = ("LEAST_UTILISATION", "Care", "SlotCare", "pause_for")
+
+LEAST_UTILISATION: Final = 0.90
+_STEP: Final = 0.01
+_BACK: Final = 0.001
+_BACK_EVERY: Final = 300.0
+_BURST_BACK_EVERY: Final = 600.0
+_LEAST_BURST: Final = 2.0**-12
+_PAUSE: Final = 1.0
+"""Seconds that a key rests after a refusal that does not say for how long; twice as many with every further one."""
+_LONGEST_PAUSE: Final = 30.0
+_SLOTS_BACK_EVERY: Final = 10.0
+_SLOTS_FACTOR: Final = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Care:
+    """The care that the rates of one key are used with."""
+
+    lowered: float = 0.0
+    """What is taken off the utilisation."""
+    burst_share: float = 1.0
+    """What is left of the burst."""
+    decreased_at: float = -math.inf
+    """When the present epoch began."""
+    pace_clean_since: float = math.inf
+    burst_clean_since: float = math.inf
+    unhinted: int = 0
+    """Refusals in a row that did not say how long to wait."""
+
+    def counts(self, sent: float) -> bool:
+        """Tell whether the refusal of a call sent at `sent` begins an epoch."""
+        return sent > self.decreased_at
+
+    def refused(self, now: float, *, explained: bool) -> Care:
+        """Begin an epoch at `now`; one that is explained by others' use of the key costs nothing."""
+        if explained:
+            return replace(self, decreased_at=now)
+        return replace(
+            self,
+            lowered=min(self.lowered + _STEP, 1 - LEAST_UTILISATION),
+            burst_share=max(self.burst_share / 2, _LEAST_BURST),
+            decreased_at=now,
+            pace_clean_since=now,
+            burst_clean_since=now,
+        )
+
+    @property
+    def recovers_at(self) -> float:
+        """When quiet time gives something back next; infinite if there is nothing to give."""
+        return min(self.pace_clean_since + _BACK_EVERY, self.burst_clean_since + _BURST_BACK_EVERY)
+
+    def recovered(self, now: float) -> Care:
+        """Return the care at `now`, if all was quiet until then."""
+        steps = _steps(now, self.pace_clean_since, _BACK_EVERY)
+        lowered = max(self.lowered - _BACK * steps, 0.0)
+        lowered = 0.0 if lowered < _BACK / 2 else lowered
+        doublings = _steps(now, self.burst_clean_since, _BURST_BACK_EVERY)
+        share = min(self.burst_share * 2.0 ** min(doublings, 64), 1.0)
+        return replace(
+            self,
+            lowered=lowered,
+            burst_share=share,
+            pace_clean_since=self.pace_clean_since + steps * _BACK_EVERY if lowered else math.inf,
+            burst_clean_since=self.burst_clean_since + doublings * _BURST_BACK_EVERY if share < 1 else math.inf,
+        )
+
+    def utilisation(self, usual: float) -> float:
+        """Return the share of the limit to use, where `usual` is without any refusal."""
+        return max(usual - self.lowered, min(usual, LEAST_UTILISATION))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotCare:
+    """Slots of a concurrency at a provider that says it is overloaded: fewer by a tenth, then one more at a time.
+
+    This is the AIMD limit of Netflix's concurrency-limits (x0.9, +1). It never touches a rate: overload is no quota.
+    """
+
+    declared: int
+    slots: float
+    decreased_at: float = -math.inf
+
+    def overloaded(self, now: float, sent: float) -> SlotCare:
+        """Decrease, once for all calls that were under way."""
+        if sent <= self.decreased_at:
+            return self
+        return replace(self, slots=max(self.slots * _SLOTS_FACTOR, 1.0), decreased_at=now)
+
+    @property
+    def recovers_at(self) -> float:
+        """When quiet time gives a slot back next; infinite if all are there."""
+        return math.inf if self.slots >= self.declared else self.decreased_at + _SLOTS_BACK_EVERY
+
+    def recovered(self, now: float) -> SlotCare:
+        """Return the slots at `now`, if all was quiet until then."""
+        steps = _steps(now, self.decreased_at, _SLOTS_BACK_EVERY) if self.slots < self.declared else 0
+        if not steps:
+            return self
+        slots = min(self.slots + steps, float(self.declared))
+        return replace(self, slots=slots, decreased_at=self.decreased_at + steps * _SLOTS_BACK_EVERY)
+
+
+def pause_for(hint: float | None, unhinted: int) -> float:
+    """Return the seconds to pause: what the provider asks, or a second that doubles while it does not say."""
+    return min(_PAUSE * 2.0 ** min(unhinted, 16), _LONGEST_PAUSE) if hint is None else hint
+
+
+def _steps(now: float, since: float, every: float) -> int:
+    return max(math.floor((now - since) / every), 0) if since < now < math.inf else 0
