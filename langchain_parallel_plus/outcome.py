@@ -248,7 +248,7 @@ def _portable(value: Any) -> Any:
     """Return `value`, or what it was if it cannot be pickled."""
     try:
         pickle.dumps(value)
-    except Exception:  # whatever a foreign `__reduce__` raises
+    except Exception:  # noqa: BLE001 - whatever a foreign `__reduce__` raises
         return f"<{type(value).__name__}, which cannot be pickled>"
     return value
 

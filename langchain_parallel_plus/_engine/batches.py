@@ -6,11 +6,11 @@ import asyncio
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from langchain_parallel_plus._engine.branches import capacity_for
+from langchain_parallel_plus._engine.branches import blocking_scope, capacity_for
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.capacity import Permit
 from langchain_parallel_plus._engine.clock import SYSTEM
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
 __all__ = ("acompleted", "completed")
-
-_FIRST = 32
-_PATIENCE = 0.01
 
 Item = tuple[int, Any, BaseException | None]
 """Which input, its output, or its error."""
@@ -55,7 +52,7 @@ def completed(
 
     `leaves` says that the calls work by themselves and not through branches, so that each needs a permit.
     """
-    outer = current_scope.get()
+    outer = blocking_scope()
     scope = _scope(config, outer, SYSTEM.now)
     inbox: SimpleQueue[Item] = SimpleQueue()
 
@@ -68,20 +65,16 @@ def completed(
 
     given_up = BranchAbandonedError("a batch was given up: the fan-out around it had ended")
     scope.token.subscribe(lambda: inbox.put((-1, None, given_up)))
-    window = Window(len(calls), scope.capacity.limit if scope.capacity is not None else None)
-    started = 0
+    under_way = len(calls) if scope.capacity is None else min(len(calls), scope.capacity.limit)
     try:
+        for index in range(under_way):
+            start(index)
         for done in range(len(calls)):
-            item = None
-            while item is None:
-                while started < min(done + window.width, len(calls)):
-                    start(started)
-                    started += 1
-                item = _next(inbox, outer, None if started == len(calls) or window.fixed else _PATIENCE)
-                if item is None:
-                    window.widen()
+            item = _next(inbox, outer)
             if item[0] < 0:
                 raise given_up
+            if under_way + done < len(calls):
+                start(under_way + done)
             yield item
     finally:
         scope.token.close()
@@ -95,46 +88,29 @@ def _item(scope: Scope, leaves: bool) -> Scope:
 
 
 def _submit(item: Scope, work: Callable[[], None]) -> None:
-    """Run `work` in a worker thread, if it is a leaf once it may run; not if the batch has ended by then."""
+    """Run `work` in a worker thread, if it is a leaf once it may run; not if the batch has ended by then.
+
+    Branches go before items: then a few items are taken to their ends, where all would be begun and none done.
+    """
     permit = item.permit
-    if permit is None:
-        WORKERS.submit(work)
-        return
 
     def job() -> None:
         if not item.token.cancelled:
             work()
-        permit.release()
+        if permit is not None:
+            permit.release()
 
-    permit.request(lambda: WORKERS.submit(job))
-
-
-class Window:
-    """How many items of a batch to have under way.
-
-    Under a cap: as many as there are permits; more would only wait. Without one: all of them, but not in one go.
-    Items that are quick are done faster by a few threads than by a thousand, so more are started only when, for a
-    moment, none has ended.
-    """
-
-    def __init__(self, items: int, cap: int | None) -> None:
-        self.fixed = cap is not None
-        self.width = min(items, _FIRST if cap is None else cap)
-
-    def widen(self) -> None:
-        """Nothing has ended for a while: the items block, and more of them can wait at the same time."""
-        self.width *= 2
+    if permit is None:
+        WORKERS.submit(job, patient=True)
+    else:
+        permit.request(lambda: WORKERS.submit(job, patient=True))
 
 
-def _next(inbox: SimpleQueue[Item], outer: Scope | None, patience: float | None) -> Item | None:
-    """Return the next item, or `None` if none has ended within `patience` seconds."""
-    try:
-        if outer is None:
-            return inbox.get(timeout=patience)
-        with outer.suspended(), WORKERS.waiting_for_children():
-            return inbox.get(timeout=patience)
-    except Empty:
-        return None
+def _next(inbox: SimpleQueue[Item], outer: Scope | None) -> Item:
+    if outer is None:
+        return inbox.get()
+    with outer.suspended(), WORKERS.waiting_for_children():
+        return inbox.get()
 
 
 def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:

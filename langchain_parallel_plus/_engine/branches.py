@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from langchain_core.runnables.config import RunnableConfig, ensure_config
@@ -10,8 +10,8 @@ from langchain_core.runnables.config import RunnableConfig, ensure_config
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.capacity import Capacity, Permit, checked_max_concurrency
 from langchain_parallel_plus._engine.context import EnteredContext
-from langchain_parallel_plus._engine.scope import Scope, current_scope
-from langchain_parallel_plus.limits.gate import BranchGate
+from langchain_parallel_plus._engine.scope import Scope, blocked_loop, current_scope
+from langchain_parallel_plus.limits.gate.branch_gate import BranchGate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     RunManager = AsyncCallbackManagerForChainRun | CallbackManagerForChainRun
 
-__all__ = ("RunningBranch", "Surroundings", "capacity_for")
+__all__ = ("RunningBranch", "Surroundings", "blocking_scope", "capacity_for")
 
 
 def capacity_for(config: RunnableConfig, outer: Scope | None) -> Capacity | None:
@@ -35,6 +35,18 @@ def capacity_for(config: RunnableConfig, outer: Scope | None) -> Capacity | None
     if limit is None or (above is not None and above.limit == limit):
         return above
     return Capacity(limit, above)
+
+
+def blocking_scope() -> Scope | None:
+    """Return the scope around a synchronous call.
+
+    On a loop's thread the call's branches have the slot of the branch around for themselves, one at a time: any other
+    slot could be given to a task of the loop, which cannot run before this call is done.
+    """
+    outer = current_scope.get()
+    if outer is None or outer.permit is None or not blocked_loop():
+        return outer
+    return replace(outer, permit=None, capacity=Capacity(1))
 
 
 def _for_children(config: RunnableConfig) -> RunnableConfig:
@@ -87,9 +99,15 @@ class Surroundings:
     deadline: float | None
 
     @classmethod
-    def of(cls, run: FanOutRun, config: RunnableConfig, manager: RunManager, now: Callable[[], float]) -> Surroundings:
+    def of(
+        cls,
+        run: FanOutRun,
+        config: RunnableConfig,
+        manager: RunManager,
+        now: Callable[[], float],
+        outer: Scope | None,
+    ) -> Surroundings:
         """Find out where a call stands; validates `max_concurrency` before anything is started."""
-        outer = current_scope.get()
         ends = [run.fan_out.deadline, outer.remaining() if outer is not None else None]
         left = [seconds for seconds in ends if seconds is not None]
         around = cls(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from langchain_parallel_plus._engine.capacity import Loans
+from langchain_parallel_plus._engine.loans import Loans
 from langchain_parallel_plus._engine.scope import current_scope
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ class Consumer:
     def away(self) -> AbstractContextManager[None]:
         """Give the reader's permit back for as long as it waits for a chunk; see `resume`."""
         scope = current_scope.get()
-        return _NOTHING if scope is None or scope.permit is None else scope.permit.away(self._loans)
+        if self._loans is None or scope is None or scope.permit is None:
+            return _NOTHING
+        return scope.permit.away(self._loans)
 
     def close(self) -> None:
         """Lend to nobody any more: the stream has ended."""
@@ -46,13 +48,13 @@ class Consumer:
     def resume(self) -> None:
         """Wait in this thread for the reader's permit."""
         scope = current_scope.get()
-        if scope is not None and scope.permit is not None:
+        if self._loans is not None and scope is not None and scope.permit is not None:
             scope.permit.ensure(scope.token)
 
     async def aresume(self) -> None:
         """Wait in this task for the reader's permit."""
         scope = current_scope.get()
-        if scope is not None and scope.permit is not None:
+        if self._loans is not None and scope is not None and scope.permit is not None:
             await scope.permit.aensure()
 
     def lending(self, scope: Scope) -> Lending | None:

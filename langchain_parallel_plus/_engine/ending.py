@@ -20,19 +20,26 @@ that resists its cancellation can make a timeout or a deadline late."""
 
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks and wait until they have cleaned up; one that refuses to end is left behind with a warning."""
-    pending = [task for task in tasks if not task.done()]
+    given = list(tasks)
+    pending = [task for task in given if not task.done()]
     for task in pending:
         task.cancel()
     if not pending:
+        _retrieve(given)
         return
     try:
         await asyncio.wait(pending, timeout=_DRAIN_SECONDS)
     except asyncio.CancelledError:  # whoever cancels this wait too is obeyed, once the tasks have cleaned up
         await asyncio.wait(pending, timeout=_DRAIN_SECONDS)
         raise
-    for task in pending:
-        if task.done() and not task.cancelled():
-            task.exception()  # an answer to a cancellation that nobody waits for, and nobody is to be warned of
+    _retrieve(given)
     stuck = sum(not task.done() for task in pending)
     if stuck:
         _log.warning("%d cancelled tasks have not ended within %g s", stuck, _DRAIN_SECONDS)
+
+
+def _retrieve(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Look at errors that nobody waits for, such as an answer to a cancellation: nobody is to be warned of them."""
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.exception()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
+import threading
 from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from langchain_core.runnables.base import RunnableBinding
 from langchain_core.runnables.config import call_func_with_variable_args
 
 from langchain_parallel_plus._engine.abandonment import refuse_when_abandoned
+from langchain_parallel_plus._engine.closing_steps import closing_binding, closing_sequence
+from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus._engine.workers import WORKERS
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
+
+    from langchain_parallel_plus._engine.capacity import Permit
+    from langchain_parallel_plus._engine.scope import Scope
 
 __all__ = ("in_worker", "offloaded")
 
@@ -35,6 +41,8 @@ async def in_worker(call: Callable[[], Any]) -> Any:
     future: asyncio.Future[Any] = loop.create_future()
     context = copy_context()
     refuse_when_abandoned(context)
+    ended = threading.Event()
+    left_behind: list[Permit] = []
 
     def settle(output: Any, error: BaseException | None) -> None:
         if future.done():
@@ -52,11 +60,32 @@ async def in_worker(call: Callable[[], Any]) -> Any:
             output = context.run(call)
         except BaseException as raised:  # carried to the waiting task
             error = raised
+        ended.set()
+        _release(left_behind)
         with suppress(RuntimeError):  # the loop has closed: nobody waits any more
             loop.call_soon_threadsafe(settle, output, error)
 
     WORKERS.submit(job)
-    return await future
+    try:
+        return await future
+    except asyncio.CancelledError:
+        left_behind.extend(_leave_behind(current_scope.get()))
+        if ended.is_set():
+            _release(left_behind)
+        raise
+
+
+def _leave_behind(scope: Scope | None) -> list[Permit]:
+    """Return what keeps a thread counted under the cap when its fan-out has ended; a timeout's threads are not."""
+    if scope is None or scope.permit is None or not scope.token.cancelled:
+        return []
+    left = scope.permit.leave_behind()
+    return [] if left is None else [left]
+
+
+def _release(permits: list[Permit]) -> None:
+    for permit in permits:
+        permit.release()
 
 
 class _InWorker(Runnable[Any, Any]):
@@ -73,16 +102,18 @@ class _InWorker(Runnable[Any, Any]):
 
 
 def offloaded(step: Runnable[Any, Any]) -> Runnable[Any, Any] | None:
-    """Return `step` with its blocking parts in worker threads, or `None` if it has none or cannot be taken apart."""
+    """Return `step` as async runs call it, or `None` if it is the same or cannot be taken apart.
+
+    Its blocking parts run in worker threads, and its streams close what they read.
+    """
     # Subclasses may have replaced what is relied on here, so only these very types are taken apart.
     kind = type(step)
     if isinstance(step, RunnableLambda) and kind is RunnableLambda:
         return _lambda(step)
     if isinstance(step, RunnableSequence) and kind is RunnableSequence:
-        return _sequence(step)
+        return closing_sequence(step, [offloaded(one) or one for one in step.steps])
     if isinstance(step, RunnableBinding) and kind is RunnableBinding:
-        bound = offloaded(step.bound)
-        return None if bound is None else step.model_copy(update={"bound": bound})
+        return closing_binding(step, offloaded(step.bound) or step.bound)
     if kind.ainvoke is Runnable.ainvoke and kind.atransform is Runnable.atransform and kind.astream is Runnable.astream:
         return _InWorker(step)
     return None
@@ -102,11 +133,3 @@ def _lambda(step: RunnableLambda[Any, Any]) -> Runnable[Any, Any] | None:
     shadow = copy.copy(step)
     shadow.afunc = afunc
     return shadow
-
-
-def _sequence(step: RunnableSequence[Any, Any]) -> Runnable[Any, Any] | None:
-    shadows = [offloaded(one) for one in step.steps]
-    if all(shadow is None for shadow in shadows):
-        return None
-    steps = [shadow or one for shadow, one in zip(shadows, step.steps, strict=True)]
-    return step.model_copy(update={"first": steps[0], "middle": steps[1:-1], "last": steps[-1]})

@@ -83,6 +83,8 @@ async def _in_time(run: PolicyRun, call: Call, task: asyncio.Task[Any]) -> Any:
             timer.cancel()
         if not task.done():
             await cancel_and_wait([task])
+        elif not task.cancelled():
+            task.exception()  # if this wait is cancelled in the moment in which the task fails, nobody asks for it
     return task.result()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -19,10 +20,19 @@ if TYPE_CHECKING:
     from langchain_parallel_plus._engine.capacity import Capacity, Permit
     from langchain_parallel_plus.limits import RateLimiter
 
-__all__ = ("Scope", "Tally", "current_scope")
+__all__ = ("Scope", "Tally", "blocked_loop", "current_scope")
 
 current_scope: ContextVar[Scope | None] = ContextVar("lcpp_scope", default=None)
 """The innermost branch that the running code belongs to."""
+
+
+def blocked_loop() -> bool:
+    """Return whether this synchronous code runs on an event loop's thread, and so holds all of the loop's tasks up."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class Tally:
@@ -109,8 +119,11 @@ class Scope:
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
-        """Give the branch's permit back while this thread waits for something that is not leaf work."""
-        if self.permit is None:
+        """Give the branch's permit back while this thread waits for something that is not leaf work.
+
+        Not on a loop's thread: tasks of that loop might be given it, and could neither use it nor give it back.
+        """
+        if self.permit is None or blocked_loop():
             yield
             return
         with self.permit.suspended(self.token):
@@ -130,10 +143,11 @@ class Scope:
         if listening():
             emit(Event(kind=kind, at=self.now(), run_id=self.run_id, path=self.path, **facts))
 
-    def waited(self, *, limiter: str, dimension: str, seconds: float, model: str) -> None:
-        """Record an admission by a limiter and what it cost in time."""
+    def waited(self, *, limiter: str, dimension: str, seconds: float, model: str, call: UUID) -> None:
+        """Record an admission of a model call by a limiter and what it cost in time."""
         self.tally.add(waited=seconds)
-        self.emit("limiter.wait", seconds=seconds, detail={"limiter": limiter, "dimension": dimension, "model": model})
+        detail = {"limiter": limiter, "dimension": dimension, "model": model, "call": call}
+        self.emit("limiter.wait", seconds=seconds, detail=detail)
 
     def settled(self, *, input_tokens: int | None, output_tokens: int | None, model: str) -> None:
         """Record what a model call used."""

@@ -13,6 +13,7 @@ from langchain_parallel_plus._engine.ending import cancel_and_wait
 from langchain_parallel_plus._engine.fan_out import FanOut, FanOutRun
 from langchain_parallel_plus._engine.pump import ABANDONED, CHUNK, EXPIRED, Held, Item, later
 from langchain_parallel_plus._engine.replay import AsyncInput
+from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus._engine.shared_input import AsyncReading, ashared
 from langchain_parallel_plus._engine.task_pump import Inbox, TaskPump
 from langchain_parallel_plus.outcome import FanOutDict
@@ -32,7 +33,7 @@ async def ainvoke(
     """Call every branch with `value` and join what comes back."""
     loop = asyncio.get_running_loop()
     run = FanOutRun(fan_out, manager.run_id, loop.time)
-    around = Surroundings.of(run, config, manager, loop.time)
+    around = Surroundings.of(run, config, manager, loop.time, current_scope.get())
     try:
         task = asyncio.current_task()
         with _heeding(around, task.cancel if task is not None else bool):
@@ -170,7 +171,7 @@ async def atransform(
     """Stream `inputs` through every branch and yield each chunk as `{key: chunk}` when it is there."""
     loop = asyncio.get_running_loop()
     run = FanOutRun(fan_out, manager.run_id, loop.time)
-    around = Surroundings.of(run, config, manager, loop.time)
+    around = Surroundings.of(run, config, manager, loop.time, current_scope.get())
     inbox = Inbox(loop)
     consumer = Consumer(around.outer)
     source = AsyncInput(inputs)

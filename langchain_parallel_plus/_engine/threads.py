@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.abandonment import refuse_when_abandoned
-from langchain_parallel_plus._engine.branches import RunningBranch, Surroundings
+from langchain_parallel_plus._engine.branches import RunningBranch, Surroundings, blocking_scope
 from langchain_parallel_plus._engine.clock import SYSTEM, Clock
 from langchain_parallel_plus._engine.consumer import Consumer
 from langchain_parallel_plus._engine.fan_out import FanOut, FanOutRun
@@ -34,7 +34,7 @@ def invoke(
 ) -> dict[str, Any]:
     """Call every branch with `value` and join what comes back."""
     run = FanOutRun(fan_out, manager.run_id, clock.now)
-    around = Surroundings.of(run, config, manager, clock.now)
+    around = Surroundings.of(run, config, manager, clock.now, blocking_scope())
     inbox: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
     try:
         with _heeding(around, lambda: inbox.put(_ABANDONED)), _waiting(around):
@@ -142,7 +142,7 @@ def transform(
 ) -> Iterator[FanOutDict]:
     """Stream `inputs` through every branch and yield each chunk as `{key: chunk}` when it is there."""
     run = FanOutRun(fan_out, manager.run_id, clock.now)
-    around = Surroundings.of(run, config, manager, clock.now)
+    around = Surroundings.of(run, config, manager, clock.now, blocking_scope())
     inbox: SimpleQueue[Item] = SimpleQueue()
     source = Input(inputs if single else Reading(inputs, around.outer))
     copies = shared(source, len(fan_out.branches))

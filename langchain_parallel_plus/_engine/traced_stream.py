@@ -129,7 +129,12 @@ def traced_stream(
     manager = get_callback_manager_for_config(config)
     seen = _Seen(inputs, bool(manager.handlers))
     run = manager.on_chain_start(
-        None, {"input": ""}, name=config.get("run_name") or name, run_id=config.pop("run_id", None)
+        None,
+        {"input": ""},
+        run_type=None,
+        name=config.get("run_name") or name,
+        run_id=config.pop("run_id", None),
+        defers_inputs=False,
     )
     output = _Sum() if run.handlers else None
     try:
@@ -158,7 +163,12 @@ async def atraced_stream(
     seen = _AsyncSeen(inputs, bool(manager.handlers))
     await seen.open()
     run = await manager.on_chain_start(
-        None, {"input": ""}, name=config.get("run_name") or name, run_id=config.pop("run_id", None)
+        None,
+        {"input": ""},
+        run_type=None,
+        name=config.get("run_name") or name,
+        run_id=config.pop("run_id", None),
+        defers_inputs=False,
     )
     output = _Sum() if run.handlers else None
     try:

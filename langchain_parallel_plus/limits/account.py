@@ -12,21 +12,22 @@ from weakref import WeakSet, WeakValueDictionary
 
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits.declaration import DIMENSIONS, MINUTE, Quota, check_limit
-from langchain_parallel_plus.limits.estimate import TypicalCall
-from langchain_parallel_plus.limits.lanes import RequestState
-from langchain_parallel_plus.limits.planner import Planner
-from langchain_parallel_plus.limits.refusal import react
+from langchain_parallel_plus.limits.learning.refusal import react
+from langchain_parallel_plus.limits.learning.steering import Steering
+from langchain_parallel_plus.limits.planning.lanes import RequestState
+from langchain_parallel_plus.limits.planning.planner import Planner
 from langchain_parallel_plus.limits.statistics import LimiterStatistics, RateStatistics
-from langchain_parallel_plus.limits.steering import Steering
-from langchain_parallel_plus.limits.turnstile import Entrant, Turnstile
+from langchain_parallel_plus.limits.tokens.estimate import TypicalCall
+from langchain_parallel_plus.limits.tokens.lane_correction import LaneCorrections
+from langchain_parallel_plus.limits.waiting.turnstile import Entrant, Turnstile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from langchain_parallel_plus.limits.bucket import Bucket
     from langchain_parallel_plus.limits.cost import Cost
-    from langchain_parallel_plus.limits.paced import PacedBucket
-    from langchain_parallel_plus.limits.profile import Profile
+    from langchain_parallel_plus.limits.learning.profile import Profile
+    from langchain_parallel_plus.limits.planning.bucket import Bucket
+    from langchain_parallel_plus.limits.planning.paced import PacedBucket
     from langchain_parallel_plus.providers.classified import Classified
     from langchain_parallel_plus.providers.snapshot import Snapshot
 
@@ -47,9 +48,9 @@ class Account:
         self.steering.open(planner, clock())
         self.turnstile = Turnstile(name or "unnamed", planner, clock)
         self.typical = TypicalCall()
+        self.corrections = LaneCorrections()
         self._units = tuple(DIMENSIONS[rate].unit for rate in rates)
-        self.typical_amounts = self.amounts(self.typical.cost())
-        """What a call of average size costs, in the planner's order."""
+        self._typical_amounts: tuple[float, ...] | None = None
         _ACCOUNTS.add(self)
 
     @property
@@ -62,6 +63,14 @@ class Account:
         """Where the account stands in the one order in which calls pass several of them."""
         return self.has_slots, self.number
 
+    @property
+    def typical_amounts(self) -> tuple[float, ...]:
+        """What a call of average size costs, in the planner's order."""
+        known = self._typical_amounts
+        if known is None:
+            known = self._typical_amounts = self.amounts(self.typical.cost())
+        return known
+
     def amounts(self, cost: Cost) -> tuple[float, ...]:
         """Return `cost` in the planner's order."""
         return tuple([getattr(cost, unit) for unit in self._units])
@@ -69,7 +78,7 @@ class Account:
     def observe(self, input_tokens: float, output_tokens: float) -> None:
         """Learn from a finished call."""
         self.typical.observe(input_tokens, output_tokens)
-        self.typical_amounts = self.amounts(self.typical.cost())
+        self._typical_amounts = None
 
     def meet(self, provider: str) -> None:
         """Use the rules of `provider`, unless the user named one; of several providers, the most careful ones."""
@@ -99,7 +108,7 @@ class Account:
         reaction = react(verdict, snapshot, steering.care.unhinted)
         self.turnstile.change(lambda planner, now: steering.refused(planner, now, entrant, entrant.passed, reaction))
         if reaction.close is not None:
-            self.turnstile.close(reaction.close)
+            self.turnstile.close(reaction.close, reaction.close_for)
 
     def release(self, entrant: Entrant) -> None:
         """Give the slots of `entrant` back; a probe that ends with no word on limits has shown that none comes."""

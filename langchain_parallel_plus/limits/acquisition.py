@@ -10,12 +10,12 @@ from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits.hold import Hold
 from langchain_parallel_plus.limits.passes import use_pass
 from langchain_parallel_plus.limits.ticket import Ticket
-from langchain_parallel_plus.limits.turnstile import Entrant
+from langchain_parallel_plus.limits.waiting.turnstile import Entrant
 
 if TYPE_CHECKING:
     from langchain_parallel_plus.limits.account import Account
     from langchain_parallel_plus.limits.cost import Cost
-    from langchain_parallel_plus.limits.turnstile import Turnstile
+    from langchain_parallel_plus.limits.waiting.turnstile import Turnstile
 
 __all__ = ("Acquisition",)
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from langchain_parallel_plus.errors import DeclarationError
-from langchain_parallel_plus.limits.profile import PROVIDERS
+from langchain_parallel_plus.limits.learning.profile import PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

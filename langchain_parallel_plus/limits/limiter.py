@@ -10,7 +10,7 @@ from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits.account import join_account
 from langchain_parallel_plus.limits.acquisition import Acquisition
 from langchain_parallel_plus.limits.declaration import Quota
-from langchain_parallel_plus.limits.estimate import Estimate, ModelCall, checked_estimate, estimate_cost
+from langchain_parallel_plus.limits.tokens.estimate import Estimate, ModelCall, checked_estimate, estimate_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,9 +29,10 @@ class RateLimiter(Acquisition):
     Declare what the provider grants. An idle key lets as much through at once as the provider is known to allow (a
     minute's worth at OpenAI, ten seconds' worth where nobody knows), sustained load is paced just below the rate, and
     nobody polls: a waiter wakes when its turn has come. A refusal pauses the key until the provider's Retry-After and
-    makes it more careful; headers, where responses have them, lower the limit and show what others use of the key. Any
-    number of threads and of event loops may use one limiter at once. Limiters of one `name` share one state across the
-    process. Where the limits are not known, see `RateLimiter.adaptive` and `RateLimiter.from_headers`.
+    makes it more careful; asked to wait for more than two minutes, the key refuses calls until then, rather than let
+    them hang. Headers, where responses have them, lower the limit and show what others use of the key. Any number of
+    threads and of event loops may use one limiter at once. Limiters of one `name` share one state across the process.
+    Where the limits are not known, see `RateLimiter.adaptive` and `RateLimiter.from_headers`.
 
     It works where LangChain takes a rate limiter, too (`ChatX(rate_limiter=limiter)`). LangChain then tells it nothing
     about the call, so it charges one request and the average tokens of the calls that it has seen, and takes no slot
@@ -236,13 +237,17 @@ class RateLimiter(Acquisition):
         """
         self._account.set_rate(concurrency, limits)
 
-    def estimate(self, call: ModelCall) -> Cost:
+    def estimate(self, call: ModelCall, *, correction: float = 1.0) -> Cost:
         """Return what `call` is to be admitted with.
+
+        Args:
+            call: The call that is about to be made.
+            correction: What its input tokens are to be multiplied with.
 
         Raises:
             DeclarationError: The `estimate=` callable returned something else than a `Cost`.
         """
-        call = replace(call, typical_output=self._account.typical.output_tokens)
+        call = replace(call, typical_output=self._account.typical.output_tokens, correction=correction)
         return checked_estimate((self._estimate or estimate_cost)(call))
 
     def statistics(self) -> LimiterStatistics:

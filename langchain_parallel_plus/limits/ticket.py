@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from langchain_parallel_plus.limits.lanes import RequestState
-from langchain_parallel_plus.limits.waiting import wait_in_task, wait_in_thread
+from langchain_parallel_plus.limits.planning.lanes import RequestState
+from langchain_parallel_plus.limits.waiting.drivers import wait_in_task, wait_in_thread
 
 if TYPE_CHECKING:
     from langchain_parallel_plus.limits.account import Account
     from langchain_parallel_plus.limits.cost import Cost
-    from langchain_parallel_plus.limits.turnstile import Entrant
+    from langchain_parallel_plus.limits.waiting.turnstile import Entrant
     from langchain_parallel_plus.providers.classified import Classified
     from langchain_parallel_plus.providers.snapshot import Snapshot
 
@@ -88,8 +88,9 @@ class Ticket:
     def refused(self, verdict: Classified, snapshot: Snapshot | None = None) -> None:
         """Heed that the provider refused the request, or failed it.
 
-        A rate limit pauses the key and everybody who shares it, an exhausted account closes it, an overload takes
-        slots from its concurrency. Errors of other kinds change nothing. What was reserved stays reserved.
+        A rate limit pauses the key and everybody who shares it; if the provider asks for more than two minutes, the
+        key is closed until then. An exhausted account closes it for good, an overload takes slots from its concurrency.
+        Errors of other kinds change nothing. What was reserved stays reserved.
 
         Args:
             verdict: What the error means, from `classify`.

@@ -39,27 +39,26 @@ class BranchReport:
     calls: int = 0
     """Model calls that rate limiters admitted."""
     waits: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Of `wait`: the seconds by limiter and by what was waited for, a rate's name, "concurrency" or "pause"."""
+    """Of `wait`: the seconds by limiter and by what was waited for: a rate's name, "concurrency", "pause" (after a
+    refusal), "probe" (for the answer to the first call at a quota that nobody knows) or "burst" (for its turn in a
+    large burst)."""
     input_tokens: int = 0
     output_tokens: int = 0
-    _admissions: dict[tuple[str, str], int] = field(default_factory=dict, repr=False)
-    """By model and limiter: several limiters may admit one call."""
+    _admitted: set[UUID] = field(default_factory=set, repr=False)
+    """The runs of the calls: several limiters may admit one."""
 
     @property
     def name(self) -> str:
         """The path as one string."""
         return "/".join(self.path)
 
-    def waited(self, seconds: float, *, limiter: str, dimension: str, model: str) -> None:
+    def waited(self, seconds: float, *, limiter: str, dimension: str, call: UUID) -> None:
         """Record that a limiter has admitted a call, and after how long."""
         self.wait += seconds
         if dimension:  # else it passed at once, in microseconds
             self.waits[limiter, dimension] = self.waits.get((limiter, dimension), 0.0) + seconds
-        self._admissions[model, limiter] = self._admissions.get((model, limiter), 0) + 1
-        most: dict[str, int] = {}
-        for (of_model, _), count in self._admissions.items():
-            most[of_model] = max(most.get(of_model, 0), count)
-        self.calls = sum(most.values())
+        self._admitted.add(call)
+        self.calls = len(self._admitted)
 
 
 @dataclass(slots=True)
@@ -171,7 +170,10 @@ class RunReport:
             case "backoff":
                 branch.backoff += event.seconds or 0.0
             case "limiter.wait":
-                branch.waited(event.seconds or 0.0, **event.detail)
+                told = event.detail
+                branch.waited(
+                    event.seconds or 0.0, limiter=told["limiter"], dimension=told["dimension"], call=told["call"]
+                )
             case "model.usage":
                 branch.input_tokens += event.detail["input_tokens"] or 0
                 branch.output_tokens += event.detail["output_tokens"] or 0

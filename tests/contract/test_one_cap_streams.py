@@ -135,8 +135,16 @@ def _guarded(gauge: Gauge) -> Runnable[Any, Any]:
     return plus({str(n): inner | _worker(gauge) for n in range(3)}).with_policy(guarded)
 
 
+def _deep(gauge: Gauge) -> Runnable[Any, Any]:
+    """Five levels, each of which passes the chunks of the next on."""
+    tree = plus(a=_source(gauge), b=_source(gauge), c=_source(gauge))
+    for _ in range(4):
+        tree = plus(n=tree)
+    return tree
+
+
 TREES = pytest.mark.parametrize(
-    "tree", [_piped, _looped, _looped_with_calls, _chained, _guarded], ids=lambda tree: tree.__name__.strip("_")
+    "tree", [_piped, _looped, _looped_with_calls, _chained, _guarded, _deep], ids=lambda tree: tree.__name__.strip("_")
 )
 
 
@@ -161,3 +169,42 @@ async def test_work_on_nested_streams_counts_in_threads(mode: Mode, tree: Tree, 
 @TREES
 async def test_work_on_nested_streams_counts_in_tasks(mode: Mode, tree: Tree, cap: int) -> None:
     await _check(mode, tree, cap)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("how", ["invoke", "stream", "batch"])
+@pytest.mark.parametrize("cap", [1, 2])
+async def test_a_sync_call_on_the_loops_thread_has_the_slot_of_its_branch(how: str, cap: int) -> None:
+    gauge = Gauge()
+    inner = plus(x=leaf(gauge, 1), y=leaf(gauge, 1))
+
+    async def call(value: Any) -> Any:
+        await asyncio.sleep(0)
+        if how == "batch":
+            return inner.batch([value, value])
+        return inner.invoke(value) if how == "invoke" else list(inner.stream(value))
+
+    tree = plus({str(n): RunnableLambda(lambda value: value, call) for n in range(4)})
+    outputs = await tree.ainvoke(1, {"max_concurrency": cap})
+    assert len(outputs) == 4
+    assert gauge.peak == 1
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+async def test_threads_of_an_ended_fan_out_count_until_they_end(mode: Mode) -> None:
+    gauge = Gauge()
+
+    def fail(value: Any) -> Any:
+        time.sleep(0.005)
+        raise ConnectionError("down")
+
+    def work(value: Any) -> Any:
+        with gauge:
+            time.sleep(0.03)
+        return value
+
+    policy = BranchPolicy(on_failure="keep")
+    ended = plus(bad=fail, **{str(n): work for n in range(3)})
+    tree = plus({f"e{n}": ended for n in range(3)}).with_policy(policy)
+    await mode.run(tree, 0, {"max_concurrency": 2})
+    assert gauge.peak <= 2

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableLambda
 
 from langchain_parallel_plus import BranchFailure, BranchPolicy, JoinPolicy, TimeoutPolicy
 from tests.contract.probes import plus
@@ -103,3 +104,25 @@ async def test_a_deadline_ends_an_input_that_waits() -> None:
     assert isinstance(chunks[0]["a"], BranchFailure)
     assert asyncio.get_running_loop().time() < 10
     assert ended
+
+
+async def test_a_chain_that_is_closed_early_leaves_no_task() -> None:
+    async def slowly(inputs: AsyncIterator[Any]) -> AsyncIterator[str]:
+        async for _ in inputs:
+            pass
+        for number in range(100):
+            await asyncio.sleep(0.01)
+            yield str(number)
+
+    def never(inputs: Iterator[Any]) -> Iterator[Any]:
+        yield from inputs
+
+    async def same(value: Any) -> Any:
+        return value
+
+    branch = RunnableGenerator(never, slowly)
+    chain = (RunnableLambda(lambda value: value, same) | plus(x=branch, y=branch)).with_config(tags=["mine"])
+    async with aclosing(plus(a=chain, b=branch).astream("x")) as chunks:  # type: ignore[type-var]
+        for _ in range(3):
+            await anext(chunks)
+    assert asyncio.all_tasks() == {asyncio.current_task()}

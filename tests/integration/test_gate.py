@@ -27,8 +27,8 @@ from langchain_parallel_plus.errors import (
     RequestTooLargeError,
 )
 from langchain_parallel_plus.limits import Cost, RateLimiter
-from langchain_parallel_plus.limits import gate as gate_module
-from langchain_parallel_plus.limits.gate import BranchGate
+from langchain_parallel_plus.limits.gate import branch_gate as gate_module
+from langchain_parallel_plus.limits.gate.branch_gate import BranchGate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

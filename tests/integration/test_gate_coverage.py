@@ -30,7 +30,7 @@ from langchain_parallel_plus import (
     RunnableWithPolicy,
     collect_report,
 )
-from langchain_parallel_plus.limits import gate as gate_module
+from langchain_parallel_plus.limits.gate import branch_gate as gate_module
 from langchain_parallel_plus.testing import ScriptedChatModel
 from tests.modes import Mode
 

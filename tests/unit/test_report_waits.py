@@ -39,11 +39,10 @@ async def test_each_branch_s_waits_are_told_by_limiter_and_dimension(mode: Mode)
     ]
 
 
-async def test_calls_are_counted_once_for_each_model_and_limiter(mode: Mode) -> None:
-    limiters = (
-        RateLimiter(requests_per_minute=1e6, name=f"first {mode}"),
-        RateLimiter(requests_per_minute=1e6, name=f"second {mode}"),
-    )
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_call_is_counted_once_however_many_limiters_admit_it(mode: Mode, named: bool) -> None:
+    names = [f"first {mode}", f"second {mode}"] if named else [None, None]
+    limiters = [RateLimiter(requests_per_minute=1e6, name=name) for name in names]
     small, large = chat(), chat(model="large")
     asked = RunnableLambda(lambda text: [small.invoke(text), small.invoke(text), large.invoke(text)] and text)
     with collect_report() as report:

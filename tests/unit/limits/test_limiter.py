@@ -16,6 +16,8 @@ from langchain_parallel_plus.errors import (
     RequestTooLargeError,
 )
 from langchain_parallel_plus.limits import Cost, LimiterStatistics, RateLimiter
+from langchain_parallel_plus.outcome import ErrorKind
+from langchain_parallel_plus.providers import Classified
 
 PACED = 60 / (60 * 0.98)
 """Seconds between requests at 60 a minute."""
@@ -199,6 +201,75 @@ async def test_closing_the_key_refuses_those_who_wait_and_those_who_come() -> No
     assert limiter.statistics().closed is not None
     limiter.reopen()
     await limiter.aacquire()
+
+
+def refusal(seconds: float) -> Classified:
+    return Classified(ErrorKind.RATE_LIMIT, retry_after=seconds)
+
+
+@pytest.mark.looptime(start=0)
+async def test_whom_the_provider_asks_to_wait_for_hours_is_refused_until_then_and_does_not_hang() -> None:
+    limiter = RateLimiter(requests_per_minute=60, burst=1, name="hours", clock=now)
+    sent = limiter.reserve()
+    waiter = asyncio.create_task(limiter.aacquire())
+    await asyncio.sleep(0.1)
+    sent.refused(refusal(3_600))
+    with pytest.raises(QuotaExhaustedError, match=r"'hours' is closed for another 3600 s: .* asked to wait 3600 s"):
+        await waiter
+    await asyncio.sleep(1_800)
+    with pytest.raises(QuotaExhaustedError, match="for another 1800 s") as refused:
+        limiter.reserve(within=7_200)
+    assert "fallback" in str(refused.value)
+    with pytest.raises(QuotaExhaustedError):
+        limiter.try_acquire()
+    assert limiter.statistics().closed == "the provider asked to wait 3600 s"
+    await asyncio.sleep(1_800)
+    assert limiter.statistics().closed is None
+    assert limiter.try_acquire()
+
+
+@pytest.mark.looptime(start=0)
+async def test_a_wait_of_two_minutes_is_waited_for() -> None:
+    limiter = RateLimiter(requests_per_minute=60, clock=now)
+    limiter.reserve().refused(refusal(120))
+    assert limiter.statistics().closed is None
+    with pytest.raises(LimiterTimeoutError):
+        limiter.reserve(within=60)
+    await limiter.aacquire()
+    assert now() == pytest.approx(120, abs=0.01)
+
+
+def test_a_key_that_is_closed_stays_so_for_the_longest_time_that_was_asked_for() -> None:
+    clock = Clock()
+    limiter = RateLimiter(requests_per_minute=60, clock=clock)
+    tickets = [limiter.reserve() for _ in range(3)]
+    for ticket, seconds in zip(tickets, (200, 400, 300), strict=True):
+        ticket.refused(refusal(seconds))
+    clock.time += 399
+    with pytest.raises(QuotaExhaustedError, match="400 s"):
+        limiter.reserve()
+    limiter.close("no credit")
+    clock.time += 1e6
+    with pytest.raises(QuotaExhaustedError, match="is closed: no credit"):
+        limiter.reserve()
+    tickets[0].refused(refusal(200))
+    limiter.reopen()
+    assert limiter.try_acquire()
+
+
+def test_a_caller_whose_deadline_is_over_is_refused_though_nobody_waits() -> None:
+    limiter = RateLimiter(requests_per_minute=60)
+    with pytest.raises(LimiterTimeoutError):
+        limiter.reserve(within=-0.001)
+    assert limiter.reserve(within=0.0).granted
+    assert limiter.statistics().submitted == 1
+
+
+def test_who_does_not_wait_is_told_of_no_wait() -> None:
+    limiter = RateLimiter(requests_per_minute=60)
+    tickets = [limiter.reserve() for _ in range(5)]
+    assert [(ticket.granted, ticket.waited, ticket.bound_by) for ticket in tickets] == [(True, 0.0, "")] * 5
+    assert limiter.statistics().waited_seconds == 0
 
 
 @pytest.mark.looptime(start=0)

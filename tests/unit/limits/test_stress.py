@@ -12,7 +12,7 @@ import pytest
 
 from langchain_parallel_plus.errors import LimiterTimeoutError
 from langchain_parallel_plus.limits import Cost, RateLimiter
-from langchain_parallel_plus.limits.planner import CATCH_UP_BUCKETS
+from langchain_parallel_plus.limits.planning.planner import CATCH_UP_BUCKETS
 from langchain_parallel_plus.limits.ticket import Ticket
 from langchain_parallel_plus.outcome import ErrorKind
 from langchain_parallel_plus.providers.classified import Classified

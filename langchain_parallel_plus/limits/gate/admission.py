@@ -1,0 +1,131 @@
+"""Admission of one model call by all limiters of its branch, written once for threads and tasks.
+
+`admission` decides and yields the tickets that have to be waited for; the three drivers only wait. Limiters are passed
+in one order everywhere (those with a concurrency last, then by age), so that two branches can never each hold what
+the other waits for, and a slot is not held while waiting for tokens elsewhere.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from langchain_parallel_plus.errors import BranchAbandonedError
+from langchain_parallel_plus.limits.gate.hidden_retries import warn_of_hidden_retries
+from langchain_parallel_plus.limits.gate.ledger import Holding
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from langchain_parallel_plus.limits.gate.ledger import OpenCall
+    from langchain_parallel_plus.limits.limiter import RateLimiter
+    from langchain_parallel_plus.limits.ticket import Ticket
+
+__all__ = ("admit_in_task", "admit_in_thread", "admit_on_loop_thread")
+
+
+def admission(call: OpenCall, *, forced: bool = False) -> Generator[Ticket, None, None]:
+    """Take a ticket of every limiter that governs `call`; yield those that have to be waited for.
+
+    Args:
+        call: The call, which gets the tickets.
+        forced: Pass the queues by, for a caller that must not wait for others, and take no slots.
+
+    Raises:
+        BranchAbandonedError: The branch has ended.
+        LimiterError: A limiter refuses, or would admit too late for the branch's deadline.
+    """
+    scope = call.scope
+    scope.check()
+    governing = _in_order(call)
+    if governing:
+        _warn(call, governing[0])
+    for limiter in governing:
+        held = _reserve(limiter, call, forced=forced)
+        ticket = held.ticket
+        call.holdings.append(held)
+        if call.ended:  # swept while it was on its way here
+            ticket.cancel()
+        if ticket.delay > 0 or not ticket.granted:
+            forget = scope.on_cancel(ticket.cancel)
+            try:
+                yield ticket
+            finally:
+                forget()
+            scope.check()
+        if not ticket.granted:
+            msg = f"branch {scope.lane!r} was given up while its call waited for limiter {limiter.name!r}"
+            raise BranchAbandonedError(msg)
+        call.call_pass.add(limiter.account)
+        scope.waited(
+            limiter=limiter.name,
+            dimension=ticket.bound_by,
+            seconds=ticket.waited,
+            model=call.request.model,
+            call=call.run_id,
+        )
+    call.admitted = True
+
+
+def admit_in_thread(call: OpenCall) -> None:
+    """Wait for admission, blocking this thread."""
+    with closing(admission(call)) as steps:
+        for ticket in steps:
+            with call.scope.suspended():
+                ticket.wait(call.scope.remaining())
+
+
+async def admit_in_task(call: OpenCall) -> None:
+    """Wait for admission without blocking the loop."""
+    with closing(admission(call)) as steps:
+        for ticket in steps:
+            async with call.scope.asuspended():
+                await ticket.wait_async(call.scope.remaining())
+
+
+def admit_on_loop_thread(call: OpenCall) -> None:
+    """Wait for admission in a synchronous call on the thread of a running loop, which is blocked by it anyway.
+
+    The wait is for time only: whoever holds a slot, or stands ahead in a queue, may run on this very loop and could
+    never go on. So queues are passed by, at the price of the quota that is taken, and slots are not counted.
+    """
+    with closing(admission(call, forced=True)) as steps:
+        for ticket in steps:
+            given_up = threading.Event()
+            forget = call.scope.on_cancel(given_up.set)
+            try:
+                given_up.wait(ticket.delay)
+            finally:
+                forget()
+
+
+def _in_order(call: OpenCall) -> list[RateLimiter]:
+    request = call.request
+    governing = [limiter for limiter in call.scope.limiters if limiter.governs(request.provider, request.model)]
+    if len(governing) < 2:
+        return governing
+    once = {limiter.account.rank: limiter for limiter in governing}
+    return [once[rank] for rank in sorted(once)]
+
+
+def _warn(call: OpenCall, limiter: RateLimiter) -> None:
+    request = call.request
+    warn_of_hidden_retries(call.serialized, provider=request.provider, model=request.model, limiter=limiter.name)
+
+
+def _reserve(limiter: RateLimiter, call: OpenCall, *, forced: bool) -> Holding:
+    scope, request, account = call.scope, call.request, limiter.account
+    limiter.meet(request.endpoint)
+    correction = account.corrections.factor(scope.lane, request.model)
+    cost = limiter.estimate(request, correction=correction)
+    slots = 0 if forced or not account.has_slots else call.slots
+    if cost.slots != slots:
+        cost = replace(cost, slots=slots)
+    within = scope.remaining()
+    if forced:
+        ticket = limiter.force(cost, within=within)
+    else:
+        ticket = limiter.reserve(cost, lane=scope.lane, weight=scope.weight, within=within)
+    return Holding(limiter, ticket, correction)

@@ -1,0 +1,63 @@
+"""What the gate needs to know of a branch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from uuid import UUID
+
+    from langchain_parallel_plus.limits.limiter import RateLimiter
+
+__all__ = ("GateScope",)
+
+
+class GateScope(Protocol):
+    """A branch, as the gate sees it."""
+
+    @property
+    def limiters(self) -> tuple[RateLimiter, ...]:
+        """All limiters of the fan-outs around, outer first, without duplicates."""
+
+    @property
+    def lane(self) -> str:
+        """The branch's path, such as "research/summary": its lane in the limiters' queues."""
+
+    @property
+    def weight(self) -> float:
+        """Its share against other lanes."""
+
+    def current(self) -> GateScope:
+        """Return the innermost scope of the running code; this one where the context was lost."""
+
+    def check(self) -> None:
+        """Raise `BranchAbandonedError` if nobody waits for this branch any more."""
+
+    def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback`, from any thread, when the branch is given up; return what undoes this."""
+
+    def remaining(self) -> float | None:
+        """Return the seconds left to the deadline; `None` without one."""
+
+    def suspended(self) -> AbstractContextManager[None]:
+        """Give the branch's permit back while this thread waits."""
+
+    def asuspended(self) -> AbstractAsyncContextManager[None]:
+        """Give the branch's permit back while this task waits."""
+
+    def waited(self, *, limiter: str, dimension: str, seconds: float, model: str, call: UUID) -> None:
+        """Take note of one admission by one limiter.
+
+        Args:
+            limiter: Its name.
+            dimension: What it waited for: a rate's name, "concurrency", "pause", "probe" (for the answer to the first
+                call at a quota that nobody knows) or "burst" (for its turn in a large burst); empty without a wait.
+            seconds: 0 without a wait.
+            model: The model's name.
+            call: The model call's run: several limiters may admit one call.
+        """
+
+    def settled(self, *, input_tokens: int | None, output_tokens: int | None, model: str) -> None:
+        """Take note of what a model call has used."""

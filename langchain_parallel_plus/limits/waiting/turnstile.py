@@ -1,0 +1,292 @@
+"""One planner and everyone who waits at it: any number of threads and of event loops at once.
+
+Whoever waits at the head has the one exact timer (the leader). When it fires, everything due is admitted, the admitted
+are woken where they live, and the next head gets the timer: on the running loop, on another loop, or as the time-out
+of a thread. Nobody polls. A leader can die or stall (its loop was closed, or a callback blocks it); so every waiter
+also has a coarse timer of its own, past the time at which it should be through, and every arrival, release and refund
+runs the same dispatch.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from langchain_parallel_plus.errors import LimiterError, LimiterTimeoutError, QuotaExhaustedError
+from langchain_parallel_plus.limits.planning.lanes import Request, RequestState
+from langchain_parallel_plus.limits.waiting.waiters import Leader, ThreadWaiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from langchain_parallel_plus.limits.planning.planner import Planner
+    from langchain_parallel_plus.limits.waiting.waiters import Waiter
+
+__all__ = ("Entrant", "Turnstile")
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Entrant(Request):
+    """A request with somebody who may wait for it."""
+
+    waiter: Waiter | None = None
+    passed: float = 0.0
+    """When it was let through, on the turnstile's clock."""
+    error: Exception | None = None
+    """Why it never will be."""
+    settled: bool = False
+    """Charged with what it really used: the rates are not refunded any more."""
+    generation: int = 0
+    """The turnstile's when it was granted."""
+
+
+class Closure(NamedTuple):
+    """Why nobody is let through, and until when on the clock."""
+
+    reason: str
+    until: float
+
+
+class Turnstile:
+    """The lock, the timer and the waiters around one planner.
+
+    Args:
+        label: The limiter's name in messages.
+        planner: The decisions.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(self, label: str, planner: Planner[Entrant], clock: Callable[[], float]) -> None:
+        self.label = label
+        self.planner = planner
+        self.clock = clock
+        self.waited_seconds = 0.0
+        self.generation = 0
+        """How many forks this state went through: what a parent's threads hold, they do not hold in the child."""
+        self.lock = threading.Lock()
+        self._closure: Closure | None = None
+        self._leader = Leader(self._tick)
+
+    @property
+    def closed(self) -> str | None:
+        """Why nobody is let through at the moment; `None` if it is open."""
+        closure = self._closure
+        return None if closure is None or closure.until <= self.clock() else closure.reason
+
+    def admit(self, amounts: Sequence[float], slots: int) -> bool:
+        """Let a request through at once, or not at all."""
+        with self.lock:
+            now = self.clock()
+            if self._closure is not None:
+                self._check_open(now)
+            return self.planner.admit(amounts, slots, now)
+
+    def enter(self, entrant: Entrant, within: float | None = None) -> None:
+        """Queue `entrant`; it may be through when this returns.
+
+        Raises:
+            LimiterTimeoutError: It would have to wait longer than `within` seconds; nothing was queued.
+        """
+        with self.lock:
+            now = self.clock()
+            if self._closure is not None:
+                self._check_open(now)
+            if (within is None or within >= 0) and self.planner.grant(entrant, now):
+                entrant.passed = now
+                return
+            if within is not None and (wait := self.planner.forecast(entrant, now) - now) > within:
+                raise self._too_late(f"would admit a request in {wait:.3g} s, and there are {max(within, 0):.3g} s")
+            self.planner.submit(entrant, now)
+        self.dispatch()
+
+    def force(self, entrant: Entrant, within: float | None = None) -> float:
+        """Admit `entrant` past the queue; return the seconds after which its request may be sent.
+
+        Raises:
+            LimiterTimeoutError: That is longer than `within` seconds; nothing was taken.
+        """
+        with self.lock:
+            now = self.clock()
+            if self._closure is not None:
+                self._check_open(now)
+            entrant.passed = self.planner.force(entrant, now)
+            delay = entrant.passed - now
+            if within is not None and delay > within:
+                self.planner.cancel(entrant, now)
+                raise self._too_late(f"would admit a request in {delay:.3g} s, and there are {max(within, 0):.3g} s")
+            self.waited_seconds += delay
+            return delay
+
+    def withdraw(self, entrant: Entrant) -> None:
+        """Take `entrant` back, queued or let through, and wake it if it waits."""
+        if entrant.settled:
+            self.release(entrant)
+            return
+        with self.lock:
+            self._check_generation(entrant)
+            changed = self.planner.cancel(entrant, self.clock())
+        if changed:
+            if entrant.waiter is not None:
+                entrant.waiter.wake()
+            self.dispatch()
+
+    def settle(self, entrant: Entrant, amounts: Sequence[float]) -> None:
+        """Charge `amounts` in place of what `entrant` was let through with, once."""
+        with self.lock:
+            if entrant.settled or entrant.state is not RequestState.GRANTED:
+                return
+            entrant.settled = True
+            difference = [used - held for used, held in zip(amounts, entrant.amounts, strict=True)]
+            self.planner.charge(difference, self.clock(), entrant.planned)
+        self.dispatch()
+
+    def release(self, entrant: Entrant) -> None:
+        """Give the slots of `entrant` back, once."""
+        with self.lock:
+            if entrant.state is not RequestState.GRANTED:
+                return
+            self._check_generation(entrant)
+            slots, entrant.slots = entrant.slots, 0
+            self.planner.release(slots, self.clock())
+        self.dispatch()
+
+    def release_slots(self, slots: int) -> None:
+        """Give back slots that were taken without a ticket.
+
+        Raises:
+            LimiterError: More than are in use.
+        """
+        with self.lock:
+            used = self.planner.slots_used
+            if not 0 <= slots <= used:
+                msg = f"limiter {self.label!r} was given {slots} slots back, and {used} are in use"
+                raise LimiterError(msg, help="release each slot once; acquire() takes one only with Cost(slots=1)")
+            self.planner.release(slots, self.clock())
+        self.dispatch()
+
+    def change(self, change: Callable[[Planner[Entrant], float], None]) -> None:
+        """Apply `change(planner, now)` and plan anew."""
+        with self.lock:
+            change(self.planner, self.clock())
+        self.dispatch()
+
+    def close(self, reason: str, seconds: float = math.inf) -> None:
+        """Refuse everybody from now on, with `QuotaExhaustedError`.
+
+        Args:
+            reason: For messages.
+            seconds: After these it opens by itself, unless it is to be closed for longer already.
+        """
+        with self.lock:
+            now = self.clock()
+            if self._closure is None or now + seconds >= self._closure.until:
+                self._closure = Closure(reason, now + seconds)
+            dropped = self.planner.drop_queue()
+            for entrant in dropped:
+                entrant.error = self._exhausted(self._closure, now)
+        for entrant in dropped:
+            if entrant.waiter is not None:
+                entrant.waiter.wake()
+
+    def reopen(self) -> None:
+        """Undo `close`."""
+        with self.lock:
+            self._closure = None
+
+    def attach(self, entrant: Entrant, waiter: Waiter) -> float:
+        """Let `waiter` wait for `entrant`; return when it should be through, on the clock, if all goes as planned."""
+        with self.lock:
+            if entrant.state is RequestState.QUEUED:
+                entrant.waiter = waiter
+            due = self.planner.horizon(self.clock())
+        self.dispatch(waiter if isinstance(waiter, ThreadWaiter) else None)
+        return due
+
+    def leads_until(self, waiter: ThreadWaiter) -> float | None:
+        """Return until when `waiter` has to sleep as the leader; `None` if it is not."""
+        return self._leader.until(waiter)
+
+    def expire(self, entrant: Entrant, timeout: float) -> None:
+        """Withdraw `entrant` if it still waits, because its `timeout` seconds are over."""
+        with self.lock:
+            if entrant.state is not RequestState.QUEUED:
+                return
+            entrant.error = self._too_late(f"did not admit a request within {timeout:.3g} s")
+        self.withdraw(entrant)
+
+    def dispatch(self, awake: ThreadWaiter | None = None) -> None:
+        """Let through whoever is due, and see to the next timer.
+
+        Args:
+            awake: The thread that calls, which will look up its own time-out.
+        """
+        if awake is None and not self.planner.queued:
+            return
+        with self.lock:
+            grants = self._advance(awake)
+        for entrant in grants:
+            if entrant.waiter is not None and not entrant.waiter.wake():
+                self.withdraw(entrant)
+
+    def after_fork(self) -> None:
+        """Forget the parent's threads and loops; keep what is taken of the quota."""
+        self.lock = threading.Lock()
+        self._leader = Leader(self._tick)
+        self.planner.forget_queue()
+        self.planner.slots_used = 0
+        self.generation += 1
+
+    def _advance(self, awake: ThreadWaiter | None) -> list[Entrant]:
+        self._leader.awakes(awake)
+        passed: list[Entrant] = []
+        while True:
+            now = self.clock()
+            grants, wake_at = self.planner.advance(now)
+            for entrant in grants:
+                entrant.passed = now
+                self.waited_seconds += now - entrant.submitted
+            passed += grants
+            if wake_at is None or self._arm(wake_at, now, awake):
+                return passed
+
+    def _arm(self, wake_at: float, now: float, awake: ThreadWaiter | None) -> bool:
+        """Give the head a timer, unless an earlier or equal one runs; `False` if the head can never wake."""
+        head = self.planner.head()
+        if head is None or head.waiter is None or self._leader.covers(wake_at, now):
+            return True  # a head without waiter has yet to begin waiting, and then comes here itself
+        if self._leader.appoint(head.waiter, wake_at, now, is_awake=head.waiter is awake):
+            return True
+        self.planner.cancel(head, now)
+        return False
+
+    def _tick(self, number: int) -> None:
+        with self.lock:
+            self._leader.fired(number)
+        self.dispatch()
+
+    def _check_generation(self, entrant: Entrant) -> None:
+        if entrant.generation != self.generation:
+            entrant.slots = 0  # held by a thread of the parent process
+
+    def _too_late(self, what: str) -> LimiterTimeoutError:
+        return LimiterTimeoutError(
+            f"limiter {self.label!r} {what}; {self.planner.queued} are queued",
+            help="allow more time, send less at once, or raise the declared limit if the provider's is higher",
+        )
+
+    def _check_open(self, now: float) -> None:
+        if (closure := self._closure) is not None:
+            if now < closure.until:
+                raise self._exhausted(closure, now)
+            self._closure = None
+
+    def _exhausted(self, closure: Closure, now: float) -> QuotaExhaustedError:
+        if closure.until == math.inf:
+            told = f"limiter {self.label!r} is closed: {closure.reason}"
+            return QuotaExhaustedError(told, help="top the account up, then call `reopen()` on the limiter")
+        told = f"limiter {self.label!r} is closed for another {closure.until - now:.0f} s: {closure.reason}"
+        return QuotaExhaustedError(
+            told, help="come back then, give the branch a fallback on another key, or call `reopen()` on the limiter"
+        )

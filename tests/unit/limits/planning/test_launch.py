@@ -1,0 +1,62 @@
+"""A large burst leaves one call after the other, a small one at once, and sustained load is not held up."""
+
+from __future__ import annotations
+
+import pytest
+
+from langchain_parallel_plus.limits.planning.bucket import Rate
+from langchain_parallel_plus.limits.planning.lanes import Request
+from langchain_parallel_plus.limits.planning.planner import Planner
+
+
+def launched(calls: int, per_minute: float, **fields: object) -> list[float]:
+    burst = per_minute * 58 / 60
+    rate = Rate(**{"limit": per_minute, "window": 60.0, "burst": burst, "refill": "bucket", **fields})
+    plan: Planner[Request] = Planner({"requests": rate})
+    for _ in range(calls):
+        plan.submit(Request(amounts=(1.0,)), 0.0)
+    times: list[float] = []
+    now: float | None = 0.0
+    while now is not None:
+        grants, wake_at = plan.advance(now)
+        times += [now] * len(grants)
+        now = wake_at
+    return times
+
+
+def test_a_fan_out_starts_at_once_and_a_thousand_calls_within_seconds() -> None:
+    times = launched(1_000, 1_200)
+    assert times[:32] == [0.0] * 32
+    assert times[32:35] == pytest.approx([0.004, 0.008, 0.012], abs=1e-6)
+    assert times[-1] == pytest.approx(968 * 0.004, abs=1e-6)
+
+
+def test_the_run_as_a_whole_takes_no_longer() -> None:
+    times = launched(2_000, 1_200, utilisation=1.0)
+    assert times[-1] == pytest.approx((2_000 - 1_160) / 20, abs=0.1)
+
+
+def test_a_pace_of_many_calls_a_second_is_kept() -> None:
+    times = launched(4_000, 120_000, burst=1.0, utilisation=1.0)
+    assert times[-1] == pytest.approx(2.0, rel=0.01)
+
+
+def test_where_bursts_are_small_or_for_a_day_nothing_is_held_up() -> None:
+    assert launched(100, 600, refill="window", burst=100.0) == [0.0] * 100
+    assert launched(500, 500, window=86_400.0, burst=500.0) == [0.0] * 500
+
+
+def test_calls_without_a_queue_leave_one_after_the_other_too() -> None:
+    plan: Planner[Request] = Planner({"requests": Rate(limit=600, window=60.0, burst=580, refill="bucket")})
+    assert [plan.grant(Request(amounts=(1.0,)), 0.0) for _ in range(33)] == [True] * 32 + [False]
+    assert plan.grant(Request(amounts=(1.0,)), 0.004)
+
+
+def test_what_held_a_call_up_is_named() -> None:
+    plan: Planner[Request] = Planner({"requests": Rate(limit=600, window=60.0, burst=580, refill="bucket")})
+    requests = [Request(amounts=(1.0,)) for _ in range(33)]
+    for request in requests:
+        plan.submit(request, 0.0)
+    plan.advance(0.0)
+    plan.advance(0.1)
+    assert [requests[31].bound_by, requests[32].bound_by] == ["", "burst"]
