@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -51,10 +52,17 @@ def show(source: str | None, stdin: BinaryIO, environ: Mapping[str, str], *, sce
 def _stream_brief(document: Document, model: DemoModel) -> None:
     parts: dict[str, str] = {}
     started = time.monotonic()
+    telling, over = threading.Lock(), threading.Event()
 
     def finished(part: str, text: str) -> None:
-        parts[part] = text
-        say(f"  {part} is in after {time.monotonic() - started:.1f} s")
+        with telling:  # a part that is left behind by a failure must not speak after the error
+            if not over.is_set():
+                parts[part] = text
+                say(f"  {part} is in after {time.monotonic() - started:.1f} s")
+
+    def stop() -> None:
+        with telling:
+            over.set()
 
     chain = brief_chain(model, finished=finished)
     say("writing summary, questions and key terms at once ...")
@@ -66,8 +74,11 @@ def _stream_brief(document: Document, model: DemoModel) -> None:
     except (FanOutError, BrokenPipeError):
         raise  # too few parts to speak of, or nobody to show them to
     except BaseException:  # Ctrl-C, or the synthesis failed: the finished parts are the user's all the same
+        stop()
         _show_finished(parts)
         raise
+    finally:
+        stop()
     write(str(report))
 
 
