@@ -14,6 +14,7 @@ from pydantic import ConfigDict, PrivateAttr, SkipValidation
 
 from langchain_parallel_plus._engine import policy_tasks, policy_threads
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
+from langchain_parallel_plus._engine.charging import Charge
 from langchain_parallel_plus._engine.clock import SYSTEM
 from langchain_parallel_plus._engine.machine import Plan
 from langchain_parallel_plus._engine.namespace import namespace
@@ -207,7 +208,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         runnables = self._runnables
         if in_tasks:
             runnables = tuple(offloaded(one) or one for one in runnables)
-        targets = Targets(self.get_name(), runnables, Plan.of(self.policy))
+        targets = Targets(self.get_name(), runnables, Plan.of(self.policy), _charge(self.policy))
         self._made[in_tasks] = (self.bound, self.policy, self.name, targets)
         return targets
 
@@ -221,3 +222,9 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         targets = self._targets(in_tasks)
         scope = scope_of(current_scope.get(), self, targets.name, manager.run_id, now)
         return PolicyRun(targets, manager, scope, now)
+
+
+def _charge(policy: BranchPolicy) -> Charge | None:
+    if policy.limiter is None:
+        return None
+    return Charge(policy.limiter) if policy.cost is None else Charge(policy.limiter, policy.cost)

@@ -6,6 +6,7 @@ import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from langchain_core.runnables.config import patch_config
 
@@ -40,7 +41,10 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
     from tenacity import RetryCallState
 
+    from langchain_parallel_plus._engine.charging import Charge
     from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard
+    from langchain_parallel_plus.limits.ticket import Ticket
+    from langchain_parallel_plus.providers.classified import Classified
 
     RunManager = AsyncCallbackManagerForChainRun | CallbackManagerForChainRun | AsyncUnheard | Unheard
 
@@ -56,12 +60,27 @@ class Targets:
     name: str
     runnables: tuple[Runnable[Any, Any], ...]
     plan: Plan
+    charge: Charge | None = None
 
 
 class PolicyRun:
     """Keeps the state between actions and tells everybody what happens."""
 
-    __slots__ = ("_draw", "_manager", "_now", "_own_scope", "_plan", "_started", "_state", "name", "scope", "targets")
+    __slots__ = (
+        "_draw",
+        "_manager",
+        "_now",
+        "_own_scope",
+        "_plan",
+        "_reserved",
+        "_started",
+        "_state",
+        "_ticket",
+        "charge",
+        "name",
+        "scope",
+        "targets",
+    )
 
     def __init__(
         self,
@@ -74,6 +93,9 @@ class PolicyRun:
         self.targets = targets.runnables
         self.name = targets.name
         self.scope = scope
+        self.charge = targets.charge
+        self._ticket: Ticket | None = None
+        self._reserved = 0.0
         self._plan = targets.plan
         self._manager = manager
         self._now = now
@@ -96,6 +118,7 @@ class PolicyRun:
     def failed(self, call: Call, error: Exception) -> Action:
         """Take in that a call failed before it had delivered anything."""
         classified = classify(error)
+        self._heed(classified)
         self._tell(call, "failed", error=classified.kind)
         action = self._step(Failed(error, classified, self._draw()))
         if isinstance(action, Call) and action.target != call.target:
@@ -108,7 +131,58 @@ class PolicyRun:
 
     def broke(self, call: Call, error: BaseException) -> None:
         """Take in that a stream failed after its first chunk: nothing can be repeated any more."""
-        self._tell(call, "failed", error=classify(error).kind)
+        classified = classify(error)
+        self._heed(classified)
+        self._tell(call, "failed", error=classified.kind)
+
+    def reserve(self, call: Call, value: Any, *, at_once: bool = False) -> Ticket:
+        """Queue an attempt at the limiter that it is charged to; past the queue if it may not wait for others.
+
+        Raises:
+            LimiterError: The limiter refuses, or would admit too late.
+        """
+        assert self.charge is not None
+        limiter, cost, within = self.charge.limiter, self.charge.price(value), self.patience(call)
+        self._reserved = self._now()
+        if at_once:
+            self._ticket = limiter.force(replace(cost, slots=0), within=within)
+        else:
+            self._ticket = limiter.reserve(cost, lane=self.scope.lane, weight=self.scope.weight, within=within)
+        return self._ticket
+
+    def patience(self, call: Call) -> float | None:
+        """Return the seconds that an attempt may wait for its admission."""
+        left = [seconds for seconds in (self.scope.remaining(), call.whole_run) if seconds is not None]
+        return min(left) if left else None
+
+    def admitted(self, call: Call, ticket: Ticket) -> Call:
+        """Take in that the wait for a limiter is over; return the call with the time that is left to it.
+
+        Raises:
+            BranchAbandonedError: Nobody waits for it any more.
+        """
+        self.scope.check()
+        if not ticket.granted or self.charge is None:
+            raise self.given_up()
+        waited = self._now() - self._reserved
+        self.scope.waited(
+            limiter=self.charge.limiter.name,
+            dimension=ticket.bound_by,
+            seconds=max(ticket.waited, ticket.delay),
+            model="",
+            call=uuid4(),
+        )
+        if call.whole_run is None:
+            return call
+        left = max(call.whole_run - waited, 0.0)
+        own = self._plan.attempt_timeout
+        return replace(call, whole_run=left, timeout=left if own is None else min(own, left))
+
+    def _heed(self, classified: Classified) -> None:
+        """Tell the limiter of a refusal, so that everybody who shares it waits."""
+        if self._ticket is not None:
+            self._ticket.refused(classified)
+            self._ticket = None
 
     def woke(self, sleep: Sleep) -> Action:
         """Take in that the wait before the next attempt is over."""

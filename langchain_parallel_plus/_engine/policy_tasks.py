@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from langchain_parallel_plus._engine.charging import acharged
 from langchain_parallel_plus._engine.context import EnteredContext
 from langchain_parallel_plus._engine.machine import Action, Call, Raise, Return, Sleep
 from langchain_parallel_plus._engine.pump import CHUNK, ERROR, EXHAUSTED, later
@@ -48,19 +50,30 @@ async def ainvoke(
 
 async def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfig, kwargs: dict[str, Any]) -> Action:
     child = run.config_for(call, config)
-    target = run.targets[call.target]
     try:
         await _may_run(run)
-        entered = EnteredContext(child, run.scope_for(call))
-        try:
-            work = entered.context.run(target.ainvoke, value, child, **kwargs)
-            task = asyncio.get_running_loop().create_task(work, context=entered.context)
-            output = await _in_time(run, call, task)
-        finally:
-            entered.leave()
+        if run.charge is None:
+            output = await _call(run, call, value, child, kwargs)
+        else:
+            async with acharged(run, call, partial(_same, value)) as admitted:
+                output = await _call(run, admitted, value, child, kwargs)
     except Exception as error:  # the machine decides what becomes of it
         return run.failed(call, error)
     return run.returned(call, output)
+
+
+async def _same(value: Any) -> Any:
+    return value
+
+
+async def _call(run: PolicyRun, call: Call, value: Any, config: RunnableConfig, kwargs: dict[str, Any]) -> Any:
+    entered = EnteredContext(config, run.scope_for(call))
+    try:
+        work = entered.context.run(run.targets[call.target].ainvoke, value, config, **kwargs)
+        task = asyncio.get_running_loop().create_task(work, context=entered.context)
+        return await _in_time(run, call, task)
+    finally:
+        entered.leave()
 
 
 async def _in_time(run: PolicyRun, call: Call, task: asyncio.Task[Any]) -> Any:
@@ -115,10 +128,12 @@ async def atransform(
         while True:
             match action:
                 case Call():
-                    source = _open(run, action, replay, config, kwargs)
-                    async with aclosing(source):
+                    async with AsyncExitStack() as opened:
                         try:
                             await _may_run(run)
+                            call = await opened.enter_async_context(acharged(run, action, replay.whole))
+                            source = _open(run, call, replay, config, kwargs)
+                            opened.push_async_callback(source.aclose)
                             first = await source.next()
                         except Exception as error:  # the machine decides what becomes of it
                             if error is replay.error:  # the input's failure: another attempt would read the same

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.abandonment import refuse_when_abandoned
 from langchain_parallel_plus._engine.cancel import CancelToken
+from langchain_parallel_plus._engine.charging import charged
 from langchain_parallel_plus._engine.clock import SYSTEM, Clock
 from langchain_parallel_plus._engine.context import EnteredContext
 from langchain_parallel_plus._engine.machine import Action, Call, Raise, Return, Sleep
@@ -49,7 +50,8 @@ def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfig, kwa
     target = run.targets[call.target]
     try:
         _may_run(run)
-        output = _call(run, call, child, lambda: target.invoke(value, child, **kwargs))
+        with charged(run, call, lambda: value) as admitted:
+            output = _call(run, admitted, child, lambda: target.invoke(value, child, **kwargs))
     except Exception as error:  # the machine decides what becomes of it
         return run.failed(call, error)
     return run.returned(call, output)
@@ -128,10 +130,11 @@ def transform(
     while True:
         match action:
             case Call():
-                source = _open(run, action, replay, config, kwargs)
-                with closing(source):
+                with ExitStack() as opened:
                     try:
                         _may_run(run)
+                        call = opened.enter_context(charged(run, action, replay.whole))
+                        source = opened.enter_context(closing(_open(run, call, replay, config, kwargs)))
                         first = source.next()
                     except Exception as error:  # the machine decides what becomes of it
                         if error is replay.error:  # the input's failure: another attempt would read the same

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.call_task import CallTask
@@ -136,6 +138,10 @@ class Replay:
             yield self._read[position]
             position += 1
 
+    def whole(self) -> Any:
+        """Return the input added up, as a call takes it."""
+        return _added(list(self.again()))
+
 
 class AsyncReplay:
     """`Replay` for tasks."""
@@ -164,6 +170,17 @@ class AsyncReplay:
             yield self._read[position]
             position += 1
 
+    async def whole(self) -> Any:
+        """Return the input added up, as a call takes it."""
+        return _added([item async for item in self.again()])
+
     async def aclose(self) -> None:
         """End the reading, and close the input."""
         await self._inputs.aend()
+
+
+def _added(items: list[Any]) -> Any:
+    try:
+        return reduce(add, items) if items else None
+    except TypeError:  # as langchain-core does with what cannot be added
+        return items[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import coerce_to_runnable
 
 from langchain_parallel_plus.errors import DeclarationError, UnknownBranchError
+from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.policy.checks import ShortRepr, check_instance
 from langchain_parallel_plus.policy.retry import RetryPolicy
 from langchain_parallel_plus.policy.timeout import TimeoutPolicy
@@ -37,6 +38,13 @@ class BranchPolicy(ShortRepr):
     """Runnables, functions or dicts to try in this order when the branch has failed for good. Each is called with the
     branch's input, under the same retry and timeout."""
     timeout: TimeoutPolicy | None = None
+    limiter: RateLimiter | None = None
+    """Quota that each attempt of the branch is charged to, where the branch is no model call: a search API, a database.
+    (Model calls are charged by `with_limits`.) The wait comes before the attempt's own time and counts against the
+    run's; fallbacks are not charged. A rate limit pauses the quota for everybody who shares it."""
+    cost: Cost | Callable[[Any], Cost] | None = None
+    """What an attempt costs `limiter`, or a function of the branch's input that says it; left out, one request, and a
+    slot of its concurrency for as long as the attempt takes. A function needs a streamed input whole."""
     weight: float | None = None
     """Share of a contended rate limit, relative to the other branches (1)."""
     required: bool | None = None
@@ -52,6 +60,11 @@ class BranchPolicy(ShortRepr):
         check_instance(self, "retry", RetryPolicy)
         check_instance(self, "timeout", TimeoutPolicy)
         check_instance(self, "required", bool)
+        check_instance(self, "limiter", RateLimiter)
+        cost: object = self.cost
+        if cost is not None and not (isinstance(cost, Cost) or callable(cost)):
+            msg = f"BranchPolicy.cost must be a Cost or a function of the input, got {cost!r}"
+            raise DeclarationError(msg, help="for example cost=Cost(requests=1), or cost=lambda query: Cost(...)")
         if self.on_failure not in (None, "raise", "keep", "drop"):
             msg = f"BranchPolicy.on_failure must be 'raise', 'keep' or 'drop', got {self.on_failure!r}"
             raise DeclarationError(msg, help="'keep' leaves a BranchFailure at the branch's key")
@@ -66,7 +79,7 @@ class BranchPolicy(ShortRepr):
     @property
     def acts(self) -> bool:
         """Whether the branch needs more than one plain call."""
-        return bool(self.retry or self.fallbacks or self.timeout)
+        return bool(self.retry or self.fallbacks or self.timeout or self.limiter)
 
     def over(self, default: BranchPolicy) -> BranchPolicy:
         """Return this policy with `default`'s value in every field that it leaves out."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.policy.branch import BranchPolicies, BranchPolicy
 from langchain_parallel_plus.policy.join import JoinPolicy
 from langchain_parallel_plus.policy.retry import RetryPolicy
@@ -21,13 +22,16 @@ def plain(value: Any) -> Any:
         return {name: plain(one) for name, one in set_fields.items() if one not in ((), {})}
     if isinstance(value, Mapping):
         return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, RateLimiter):
+        return value.declaration
     return list(value) if isinstance(value, tuple) else value
 
 
 def policy_of(data: Mapping[str, Any]) -> BranchPolicy:
     """Return the policy that `plain` made `data` of."""
     made = dict(data)
-    for name, kind in (("retry", RetryPolicy), ("timeout", TimeoutPolicy)):
+    kinds = {"retry": RetryPolicy, "timeout": TimeoutPolicy, "limiter": RateLimiter, "cost": Cost}
+    for name, kind in kinds.items():
         if isinstance(made.get(name), Mapping):
             made[name] = kind(**made[name])
     return BranchPolicy(**made)

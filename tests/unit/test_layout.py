@@ -17,7 +17,7 @@ ENGINE = DATA | {"_engine"}
 ALLOWED = {
     "errors": {"outcome"},
     "outcome": {"errors"},
-    "policy": BASE,
+    "policy": BASE | {"limits"},  # a branch's policy may name a limiter
     "providers": BASE,
     "limits": BASE | {"providers"},
     "observe": BASE | {"display"},

@@ -1,0 +1,102 @@
+"""Attempts that are no model calls, charged to a limiter: a search API, a database.
+
+An attempt waits for its admission before its own time begins to run, without its permit, and at most as long as its run
+may take. What it has been granted goes back if it is never made, and its slot when it ends.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_parallel_plus._engine.clock import SYSTEM
+from langchain_parallel_plus._engine.scope import blocked_loop
+from langchain_parallel_plus.errors import DeclarationError
+from langchain_parallel_plus.limits import Cost
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from langchain_parallel_plus._engine.machine import Call
+    from langchain_parallel_plus._engine.policy_run import PolicyRun
+    from langchain_parallel_plus.limits import RateLimiter
+
+__all__ = ("Charge", "acharged", "charged")
+
+ONE_CALL = Cost(slots=1)
+"""One request, and one slot of a concurrency for as long as it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Whom an attempt is charged to, and what it costs."""
+
+    limiter: RateLimiter
+    cost: Cost | Callable[[Any], Cost] = ONE_CALL
+
+    @property
+    def depends(self) -> bool:
+        """Whether the cost depends on the input."""
+        return callable(self.cost)
+
+    def price(self, value: Any) -> Cost:
+        """Return what an attempt with this input costs.
+
+        Raises:
+            DeclarationError: The user's function returned something else.
+        """
+        given = self.cost
+        cost: object = given if isinstance(given, Cost) else given(value)
+        if not isinstance(cost, Cost):
+            msg = f"BranchPolicy.cost returned {cost!r}, which is no Cost"
+            raise DeclarationError(msg, help="return Cost(requests=1) from it")
+        return cost
+
+
+@contextmanager
+def charged(run: PolicyRun, call: Call, value: Callable[[], Any]) -> Iterator[Call]:
+    """Wait in this thread for an attempt's admission; yield the call with the time that is left to it."""
+    if run.charge is None or call.target:
+        yield call
+        return
+    ticket = run.reserve(call, value() if run.charge.depends else None, at_once=blocked_loop())
+    made = False
+    try:
+        if ticket.delay > 0:
+            SYSTEM.sleep(ticket.delay, run.scope.token)
+        elif not ticket.granted:
+            forget = run.scope.on_cancel(ticket.cancel)
+            try:
+                with run.scope.suspended():
+                    ticket.wait(run.patience(call))
+            finally:
+                forget()
+        admitted = run.admitted(call, ticket)
+        made = True
+        yield admitted
+    finally:
+        (ticket.release if made else ticket.cancel)()
+
+
+@asynccontextmanager
+async def acharged(run: PolicyRun, call: Call, value: Callable[[], Awaitable[Any]]) -> AsyncIterator[Call]:
+    """Wait in this task for an attempt's admission; yield the call with the time that is left to it."""
+    if run.charge is None or call.target:
+        yield call
+        return
+    ticket = run.reserve(call, await value() if run.charge.depends else None)
+    made = False
+    try:
+        if not ticket.granted:
+            forget = run.scope.on_cancel(ticket.cancel)
+            try:
+                async with run.scope.asuspended():
+                    await ticket.wait_async(run.patience(call))
+            finally:
+                forget()
+        admitted = run.admitted(call, ticket)
+        made = True
+        yield admitted
+    finally:
+        (ticket.release if made else ticket.cancel)()
