@@ -67,7 +67,7 @@ def test_tasks_end_as_the_oracle_says_and_leave_nothing(tree: Fan, name: str) ->
 
 
 @pytest.mark.timeout(180)
-@given(tree=trees(), cap=st.integers(1, 4), name=st.sampled_from(sorted(TASK_MODES)))
+@given(tree=trees(max_depth=5), cap=st.integers(1, 4), name=st.sampled_from(sorted(TASK_MODES)))
 @settings(max_examples=600, deadline=None, suppress_health_check=ROOMY)
 def test_tasks_under_a_cap_never_exceed_it_and_never_hang(tree: Fan, cap: int, name: str) -> None:
     world = World(unit=1.0)
@@ -111,6 +111,16 @@ def test_threads_end_as_the_oracle_says(tree: Fan, name: str) -> None:
     assert world.started == world.ended
 
 
+@pytest.mark.stress
+@given(tree=trees(max_depth=2), name=st.sampled_from(sorted(THREAD_MODES)))
+@settings(max_examples=40, deadline=None, suppress_health_check=ROOMY)
+def test_threads_and_tasks_agree(tree: Fan, name: str) -> None:
+    assume(_apart(tree))
+    in_threads = on_virtual_time(outcome(THREAD_MODES[name], tree, World(unit=0.016), None))
+    in_tasks = on_virtual_time(outcome(TASK_MODES[f"a{name}"], tree, World(unit=1.0), None))
+    assert in_threads == in_tasks
+
+
 def _apart(tree: Fan) -> bool:
     """Return whether threads on a busy machine can be told apart by when they end: a unit, here, is 16 ms."""
     times = sorted([*(leaf.delay for leaf in leaves(tree)), *deadlines(tree)])
@@ -118,7 +128,7 @@ def _apart(tree: Fan) -> bool:
 
 
 @pytest.mark.stress
-@given(tree=trees(max_depth=2), cap=st.integers(1, 3), name=st.sampled_from(sorted(THREAD_MODES)))
+@given(tree=trees(max_depth=4), cap=st.integers(1, 3), name=st.sampled_from(sorted(THREAD_MODES)))
 @settings(max_examples=60, deadline=None, suppress_health_check=ROOMY)
 def test_threads_under_a_cap_never_exceed_it_and_never_hang(tree: Fan, cap: int, name: str) -> None:
     world = World(unit=0.001)

@@ -5,15 +5,28 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import strategies as st
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
 
 from langchain_parallel_plus import BranchFailure, BranchPolicy, JoinPolicy, RunnableParallelPlus
 
 __all__ = ("Fan", "Leaf", "World", "deadlines", "ending", "kept", "leaves", "shown", "trees")
+
+
+def _pass(inputs: Iterator[Any]) -> Iterator[Any]:
+    yield from inputs
+
+
+async def _apass(inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for chunk in inputs:
+        yield chunk
+
+
+PASSING: Runnable[Any, Any] = RunnableGenerator(_pass, _apass)
 
 
 class LeafError(Exception):
@@ -27,6 +40,8 @@ class Leaf:
     name: str
     delay: float
     fails: bool
+    streams: bool = False
+    """Whether it is a generator, and not a function."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,8 @@ class Fan:
     branches: tuple[Leaf | Fan, ...]
     on_failure: tuple[str, ...]
     join: JoinPolicy | None
+    piped: bool = False
+    """Whether a step stands behind it that passes its chunks on."""
 
 
 @dataclass
@@ -74,7 +91,8 @@ class World:
         join = tree.join
         if join is not None and join.deadline is not None:
             join = replace(join, deadline=join.deadline * self.unit)
-        return fan_out.with_join(join) if join else fan_out
+        fan_out = fan_out.with_join(join) if join else fan_out
+        return fan_out | PASSING if tree.piped else fan_out
 
     def _leaf(self, leaf: Leaf) -> Runnable[Any, Any]:
         def end() -> str:
@@ -98,7 +116,15 @@ class World:
             finally:
                 self.finish()
 
-        return RunnableLambda(in_thread, in_task)
+        def chunks(inputs: Iterator[Any]) -> Iterator[str]:
+            for value in inputs:
+                yield in_thread(value)
+
+        async def achunks(inputs: AsyncIterator[Any]) -> AsyncIterator[str]:
+            async for value in inputs:
+                yield await in_task(value)
+
+        return RunnableGenerator(chunks, achunks) if leaf.streams else RunnableLambda(in_thread, in_task)
 
 
 @st.composite
@@ -112,7 +138,7 @@ def trees(draw: st.DrawFn, max_depth: int = 3) -> Fan:
         number = count
         if depth == max_depth or (depth and draw(st.booleans())):
             delay = draw(st.integers(0, 12)) + number / 32
-            return Leaf(f"n{number}", delay, draw(st.sampled_from([False, False, True])))
+            return Leaf(f"n{number}", delay, draw(st.sampled_from([False, False, True])), draw(st.booleans()))
         branches = tuple(tree(depth + 1) for _ in range(draw(st.integers(1, 3))))
         size = len(branches)
         on_failure = tuple(draw(st.sampled_from(["raise", "keep", "drop"])) for _ in branches)
@@ -122,7 +148,7 @@ def trees(draw: st.DrawFn, max_depth: int = 3) -> Fan:
             st.builds(JoinPolicy, min_success=st.integers(0, size)),
             st.builds(JoinPolicy, deadline=st.integers(1, 12).map(lambda n: n + 0.5 + number / 64)),
         ]
-        return Fan(f"n{number}", branches, on_failure, draw(st.one_of(joins)))
+        return Fan(f"n{number}", branches, on_failure, draw(st.one_of(joins)), bool(depth) and draw(st.booleans()))
 
     drawn = tree(0)
     assert isinstance(drawn, Fan)
