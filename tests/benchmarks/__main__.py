@@ -1,4 +1,7 @@
-"""Run all cases, or those named: `python -m tests.benchmarks trivial streams`."""
+"""Run all cases, or those named: `python -m tests.benchmarks trivial streams`.
+
+The limiter's have tables of their own. `quota-short` is an extract of `quota`, and runs only if it is named.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ import platform
 import sys
 from importlib.metadata import version
 
-from tests.benchmarks import engine
+from tests.benchmarks import engine, quota
 from tests.benchmarks.table import HEADER
 
-CASES = {**engine.CASES}
+CASES = {**engine.CASES, **quota.CASES}
+_ONLY_BY_NAME = {"quota-short"}
 
 
 def main(names: list[str]) -> int:
@@ -22,8 +26,12 @@ def main(names: list[str]) -> int:
         f"Python {platform.python_version()}, langchain-core {version('langchain-core')}, {os.cpu_count()} cores. "
         "Both sides in turn, in one process; medians, and the quartiles of the ratios within pairs."
     )
-    print(HEADER)
-    for name in names or CASES:
+    chosen = names or [name for name in CASES if name not in _ONLY_BY_NAME]
+    if not engine.CASES.keys().isdisjoint(chosen):
+        print(HEADER)
+    for name in chosen:
+        if name in quota.CASES:
+            print()
         for line in CASES[name]():
             print(line, flush=True)
     return 0
