@@ -4,6 +4,7 @@ import logging
 
 from langchain_parallel_plus.errors import (
     BranchTimeoutError,
+    CircuitOpenError,
     CoverageError,
     DeadlineExceededError,
     DeclarationError,
@@ -20,7 +21,14 @@ from langchain_parallel_plus.fanout import RunnableParallelPlus
 from langchain_parallel_plus.limits import RateLimiter
 from langchain_parallel_plus.observe import collect_report
 from langchain_parallel_plus.outcome import BranchFailure, ErrorKind, FanOutResults, fan_out_results
-from langchain_parallel_plus.policy import BranchPolicy, JoinPolicy, RetryPolicy, TimeoutPolicy
+from langchain_parallel_plus.policy import (
+    BranchPolicy,
+    CircuitBreaker,
+    JoinPolicy,
+    RetryBudget,
+    RetryPolicy,
+    TimeoutPolicy,
+)
 from langchain_parallel_plus.resilient import RunnableWithPolicy
 from langchain_parallel_plus.synthesis import RunnableSynthesis
 
@@ -28,6 +36,8 @@ __all__ = (
     "BranchFailure",
     "BranchPolicy",
     "BranchTimeoutError",
+    "CircuitBreaker",
+    "CircuitOpenError",
     "CoverageError",
     "DeadlineExceededError",
     "DeclarationError",
@@ -41,6 +51,7 @@ __all__ = (
     "QuotaExhaustedError",
     "RateLimiter",
     "RequestTooLargeError",
+    "RetryBudget",
     "RetryPolicy",
     "RunnableParallelPlus",
     "RunnableSynthesis",

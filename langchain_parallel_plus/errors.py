@@ -11,6 +11,7 @@ ParallelPlusError
 │   ├── RequestTooLargeError           one request needs more than the limit itself; waiting cannot help
 │   ├── LimiterTimeoutError (TimeoutError)  no admission within the time the caller gave
 │   └── QuotaExhaustedError            the provider says that the account is out of quota; the key is closed
+├── CircuitOpenError                   a circuit breaker is open, so the call was not made
 ├── BranchAbandonedError               raised inside a branch whose fan-out has already ended
 └── SynthesisError
     └── CoverageError                  too few branches came back to write from
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = (
     "BranchAbandonedError",
     "BranchTimeoutError",
+    "CircuitOpenError",
     "CoverageError",
     "DeadlineExceededError",
     "DeclarationError",
@@ -154,6 +156,20 @@ class QuotaExhaustedError(LimiterError):
     """The provider says that the account is out of quota; waiting does not help."""
 
     code = "QUOTA_EXHAUSTED"
+
+
+class CircuitOpenError(ParallelPlusError):
+    """A `CircuitBreaker` is open: the call was not made. It is not retried; a fallback is tried at once.
+
+    Attributes:
+        retry_after: Seconds until the breaker lets a probe through; 0 while one is under way.
+    """
+
+    code = "CIRCUIT_OPEN"
+
+    def __init__(self, message: str, *, retry_after: float, help: str | None = None) -> None:
+        super().__init__(message, help=help)
+        self.retry_after = retry_after
 
 
 class BranchAbandonedError(ParallelPlusError):

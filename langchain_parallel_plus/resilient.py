@@ -14,6 +14,8 @@ from pydantic import ConfigDict, PrivateAttr, SkipValidation
 
 from langchain_parallel_plus._engine import policy_tasks, policy_threads
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
+from langchain_parallel_plus._engine.breaker_guard import BREAKERS
+from langchain_parallel_plus._engine.budget import BUDGETS
 from langchain_parallel_plus._engine.charging import Charge
 from langchain_parallel_plus._engine.clock import SYSTEM
 from langchain_parallel_plus._engine.machine import Plan
@@ -208,7 +210,15 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         runnables = self._runnables
         if in_tasks:
             runnables = tuple(offloaded(one) or one for one in runnables)
-        targets = Targets(self.get_name(), runnables, Plan.of(self.policy), _charge(self.policy))
+        retry, breaker = self.policy.retry, self.policy.breaker
+        targets = Targets(
+            self.get_name(),
+            runnables,
+            Plan.of(self.policy),
+            _charge(self.policy),
+            None if retry is None or retry.budget is None else BUDGETS.of(retry.budget),
+            None if breaker is None else BREAKERS.of(breaker),
+        )
         self._made[in_tasks] = (self.bound, self.policy, self.name, targets)
         return targets
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tenacity import Future, RetryCallState, Retrying, stop_after_attempt, wait_exponential
+from tenacity import Future, RetryCallState, Retrying, wait_exponential
 
 if TYPE_CHECKING:
     from langchain_parallel_plus.policy import RetryPolicy
 
-__all__ = ("another_attempt", "call_state", "computed_wait")
+__all__ = ("call_state", "computed_wait")
 
 
 def call_state(attempt: int, error: BaseException, *, sleep: float = 0.0, slept: float = 0.0) -> RetryCallState:
@@ -21,11 +21,6 @@ def call_state(attempt: int, error: BaseException, *, sleep: float = 0.0, slept:
     state.upcoming_sleep = sleep
     state.idle_for = slept
     return state
-
-
-def another_attempt(policy: RetryPolicy, state: RetryCallState) -> bool:
-    """Return whether the policy has an attempt left."""
-    return not stop_after_attempt(policy.max_attempts)(state)
 
 
 def computed_wait(policy: RetryPolicy, state: RetryCallState, chance: float) -> float:

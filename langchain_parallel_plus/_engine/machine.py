@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from langchain_parallel_plus._engine.backoff import another_attempt, call_state, computed_wait
+from langchain_parallel_plus._engine.attempts import NO_FAILURES, Failures, another_attempt
+from langchain_parallel_plus._engine.backoff import call_state, computed_wait
 from langchain_parallel_plus.outcome import ErrorKind
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Plan:
     retry: RetryPolicy | None = None
     run_timeout: float | None = None
     attempt_timeout: float | None = None
+    first_chunk_timeout: float | None = None
+    idle_timeout: float | None = None
 
     @classmethod
     def of(cls, policy: BranchPolicy) -> Plan:
@@ -56,6 +59,8 @@ class Plan:
             retry=policy.retry,
             run_timeout=timeout.run_timeout if timeout else None,
             attempt_timeout=timeout.attempt_timeout if timeout else None,
+            first_chunk_timeout=timeout.first_chunk_timeout if timeout else None,
+            idle_timeout=timeout.idle_timeout if timeout else None,
         )
 
 
@@ -74,6 +79,8 @@ class State:
     """When the work around ends; nothing is started that cannot be done by then."""
     errors: tuple[BaseException, ...] = ()
     """The last error of each target that has failed for good."""
+    failures: Failures = NO_FAILURES
+    """Of this target so far."""
 
     def left(self, now: float) -> float | None:
         """Return the seconds that this target still has."""
@@ -101,6 +108,8 @@ class Failed:
     classified: Classified
     chance: float
     """A random draw in [0, 1)."""
+    affordable: bool = True
+    """Whether the retry budget, if there is one, has paid for another attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +181,7 @@ def _call_target(plan: Plan, state: State, target: int, now: float) -> tuple[Sta
 def _call(plan: Plan, state: State, now: float) -> tuple[State, Action]:
     # Built directly: `replace` costs ten times as much, and this is the way of every call that succeeds at once.
     attempt, calls, expires = state.attempt + 1, state.calls + 1, state.expires
-    state = State(state.target, attempt, calls, expires, state.deadline, state.errors)
+    state = State(state.target, attempt, calls, expires, state.deadline, state.errors, state.failures)
     run_left = None if expires is None else max(expires - now, 0.0)
     timeout = plan.attempt_timeout
     if timeout is None or (run_left is not None and run_left < timeout):
@@ -183,6 +192,7 @@ def _call(plan: Plan, state: State, now: float) -> tuple[State, Action]:
 def _after_failure(plan: Plan, state: State, event: Failed, now: float) -> tuple[State, Action]:
     if event.classified.kind is ErrorKind.CANCELLED:
         return state, Raise(event.error, ())
+    state = replace(state, failures=state.failures.and_one(event.classified.kind))
     wait = _wait_before_retry(plan, state, event)
     left = state.left(now)
     if wait is not None and (left is None or wait < left):
@@ -197,18 +207,18 @@ def _after_failure(plan: Plan, state: State, event: Failed, now: float) -> tuple
 def _wait_before_retry(plan: Plan, state: State, event: Failed) -> float | None:
     """Return the seconds before the next attempt of the same target, or `None` if there is none."""
     retry = plan.retry
-    if retry is None or not _retryable(retry, event):
+    if retry is None or not event.affordable or not _retryable(retry, event):
+        return None
+    if not another_attempt(retry, state.failures, event.classified.kind):
         return None
     attempt = call_state(state.attempt, event.error)
-    if not another_attempt(retry, attempt):
-        return None
     if retry.respect_retry_after and event.classified.retry_after is not None:
         told = event.classified.retry_after
         return told if told <= LONGEST_RETRY_AFTER else None
     return computed_wait(retry, attempt, event.chance)
 
 
-_NEVER = (ErrorKind.CANCELLED, ErrorKind.QUOTA_EXHAUSTED, ErrorKind.TOO_LARGE_FOR_QUOTA)
+_NEVER = (ErrorKind.CANCELLED, ErrorKind.LOCAL, ErrorKind.QUOTA_EXHAUSTED, ErrorKind.TOO_LARGE_FOR_QUOTA)
 
 
 def _retryable(retry: RetryPolicy, event: Failed) -> bool:

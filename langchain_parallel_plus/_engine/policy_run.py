@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from langchain_core.runnables.config import patch_config
 
+from langchain_parallel_plus._engine.attempts import draws_on_budget
 from langchain_parallel_plus._engine.backoff import call_state
+from langchain_parallel_plus._engine.breaker import IGNORED, SUCCEEDED, result_of
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.clock import jitter
 from langchain_parallel_plus._engine.machine import (
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
     from tenacity import RetryCallState
 
+    from langchain_parallel_plus._engine.breaker import Admitted, Result
+    from langchain_parallel_plus._engine.breaker_guard import BreakerGuard
+    from langchain_parallel_plus._engine.budget import SharedBudget
     from langchain_parallel_plus._engine.charging import Charge
     from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard
     from langchain_parallel_plus.limits.ticket import Ticket
@@ -61,13 +67,18 @@ class Targets:
     runnables: tuple[Runnable[Any, Any], ...]
     plan: Plan
     charge: Charge | None = None
+    budget: SharedBudget | None = None
+    breaker: BreakerGuard | None = None
 
 
 class PolicyRun:
     """Keeps the state between actions and tells everybody what happens."""
 
     __slots__ = (
+        "_breaker",
+        "_budget",
         "_draw",
+        "_let_through",
         "_manager",
         "_now",
         "_own_scope",
@@ -94,6 +105,9 @@ class PolicyRun:
         self.name = targets.name
         self.scope = scope
         self.charge = targets.charge
+        self._budget = targets.budget
+        self._breaker = targets.breaker
+        self._let_through: Admitted | None = None
         self._ticket: Ticket | None = None
         self._reserved = 0.0
         self._plan = targets.plan
@@ -112,15 +126,19 @@ class PolicyRun:
 
     def returned(self, call: Call, value: Any) -> Action:
         """Take in that a call came back."""
+        self._leave(SUCCEEDED)
         self._tell(call, "ok")
         return self._step(Returned(value))
 
     def failed(self, call: Call, error: Exception) -> Action:
         """Take in that a call failed before it had delivered anything."""
         classified = classify(error)
-        self._heed(classified)
+        self._heed(error, classified)
         self._tell(call, "failed", error=classified.kind)
-        action = self._step(Failed(error, classified, self._draw()))
+        paid, affordable = self._pay_for_retry(classified.kind)
+        action = self._step(Failed(error, classified, self._draw(), affordable))
+        if paid and self._budget is not None and not isinstance(action, Sleep):
+            self._budget.give_back()
         if isinstance(action, Call) and action.target != call.target:
             self.scope.tally.fell_back = True
             _log.warning(
@@ -132,8 +150,34 @@ class PolicyRun:
     def broke(self, call: Call, error: BaseException) -> None:
         """Take in that a stream failed after its first chunk: nothing can be repeated any more."""
         classified = classify(error)
-        self._heed(classified)
+        self._heed(error, classified)
         self._tell(call, "failed", error=classified.kind)
+
+    def enter(self, call: Call) -> None:
+        """Ask the circuit breaker before a call; it guards the runnable itself, and none of its fallbacks.
+
+        Raises:
+            CircuitOpenError: It is open.
+        """
+        if self._breaker is not None and not call.target:
+            self._let_through = self._breaker.enter(self._now())
+
+    def let_go(self) -> None:
+        """Take in that a call has ended in no result: it was cancelled, or nobody waits for it any more."""
+        self._leave(IGNORED)
+
+    def _leave(self, result: Result) -> None:
+        let_through, self._let_through = self._let_through, None
+        if let_through is not None and self._breaker is not None:
+            self._breaker.leave(let_through, result, self._now())
+
+    def _pay_for_retry(self, kind: ErrorKind) -> tuple[bool, bool]:
+        """Return whether a retry was paid from the budget, and whether one may be made."""
+        retry = self._plan.retry
+        if self._budget is None or retry is None or not draws_on_budget(retry, kind):
+            return False, True
+        paid = self._budget.take(self._now())
+        return paid, paid
 
     def reserve(self, call: Call, value: Any, *, at_once: bool = False) -> Ticket:
         """Queue an attempt at the limiter that it is charged to; past the queue if it may not wait for others.
@@ -178,8 +222,10 @@ class PolicyRun:
         own = self._plan.attempt_timeout
         return replace(call, whole_run=left, timeout=left if own is None else min(own, left))
 
-    def _heed(self, classified: Classified) -> None:
-        """Tell the limiter of a refusal, so that everybody who shares it waits."""
+    def _heed(self, error: BaseException, classified: Classified) -> None:
+        """Tell the breaker, and the limiter, so that everybody who shares it waits."""
+        if self._let_through is not None:
+            self._leave(result_of(error, classified))
         if self._ticket is not None:
             self._ticket.refused(classified)
             self._ticket = None
@@ -206,6 +252,24 @@ class PolicyRun:
     def scope_for(self, call: Call, token: CancelToken | None = None) -> Scope:
         """Return the scope of a call: what waits in it may not wait longer than the call may take."""
         return self.scope.for_call(call.timeout, self._now, token)
+
+    def chunk_limit(self, first: bool) -> tuple[str, float] | None:
+        """Return the timeout for the next chunk of a stream, and its seconds, if the policy has one."""
+        limits = {"idle_timeout": self._plan.idle_timeout}
+        if first:
+            limits["first_chunk_timeout"] = self._plan.first_chunk_timeout
+        return min(
+            ((name, seconds) for name, seconds in limits.items() if seconds is not None),
+            key=itemgetter(1),
+            default=None,
+        )
+
+    def silent(self, call: Call, field: str, seconds: float) -> BranchTimeoutError:
+        """Return the error of a stream that has brought no chunk for longer than it may."""
+        return BranchTimeoutError(
+            f"{self.name} timed out: no chunk within {field} of {seconds:g} s, in call {call.number}",
+            help=f"raise TimeoutPolicy({field}=...), or give the branch a fallback",
+        )
 
     def timed_out(self, call: Call) -> BranchTimeoutError:
         """Return the error of a call that took longer than it may."""
@@ -255,6 +319,8 @@ class PolicyRun:
         self._state, action = step(self._plan, self._state, event, self._now())
         if isinstance(action, Call):
             self.scope.tally.attempts = action.number
+            if self._budget is not None and action.attempt == 1:
+                self._budget.called(self._now())
             if listening():
                 self.scope.emit("attempt.start", attempt=action.number, detail=_role(action))
         return action

@@ -52,6 +52,7 @@ async def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfi
     child = run.config_for(call, config)
     try:
         await _may_run(run)
+        run.enter(call)
         if run.charge is None:
             output = await _call(run, call, value, child, kwargs)
         else:
@@ -59,6 +60,9 @@ async def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfi
                 output = await _call(run, admitted, value, child, kwargs)
     except Exception as error:  # the machine decides what becomes of it
         return run.failed(call, error)
+    except BaseException:
+        run.let_go()
+        raise
     return run.returned(call, output)
 
 
@@ -131,6 +135,8 @@ async def atransform(
                     async with AsyncExitStack() as opened:
                         try:
                             await _may_run(run)
+                            opened.callback(run.let_go)
+                            run.enter(action)
                             call = await opened.enter_async_context(acharged(run, action, replay.whole))
                             source = _open(run, call, replay, config, kwargs)
                             opened.push_async_callback(source.aclose)
@@ -199,14 +205,20 @@ class _Source:
         Raises:
             BranchTimeoutError: The call has taken longer than it may; it is cancelled.
         """
-        if self._pump.task is None:
+        first = self._pump.task is None
+        if first:
             self._pump.start(self._entered.context, self._entered.leave)
         else:
             self._until = later(self._until, self._loop.time() - self._given)
             self._pump.ack()
+        now, limit = self._loop.time(), self._run.chunk_limit(first)
+        silent_at = None if limit is None else now + limit[1]
+        until = silent_at if self._until is None else self._until if silent_at is None else min(silent_at, self._until)
         try:
-            _, kind, content = await self._inbox.get(self._until)
+            _, kind, content = await self._inbox.get(until)
         except TimeoutError:
+            if limit is not None and until == silent_at:
+                raise self._run.silent(self._call, *limit) from None
             raise self._run.timed_out(self._call) from None
         self._given = self._loop.time()
         if kind is ERROR:

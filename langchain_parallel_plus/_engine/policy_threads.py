@@ -12,7 +12,7 @@ from langchain_parallel_plus._engine.charging import charged
 from langchain_parallel_plus._engine.clock import SYSTEM, Clock
 from langchain_parallel_plus._engine.context import EnteredContext
 from langchain_parallel_plus._engine.machine import Action, Call, Raise, Return, Sleep
-from langchain_parallel_plus._engine.pump import CHUNK, ERROR, EXHAUSTED, Item, ThreadPump
+from langchain_parallel_plus._engine.pump import CHUNK, ERROR, EXHAUSTED, Item, ThreadPump, later
 from langchain_parallel_plus._engine.replay import Replay
 from langchain_parallel_plus._engine.workers import WORKERS
 
@@ -50,10 +50,14 @@ def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfig, kwa
     target = run.targets[call.target]
     try:
         _may_run(run)
+        run.enter(call)
         with charged(run, call, lambda: value) as admitted:
             output = _call(run, admitted, child, lambda: target.invoke(value, child, **kwargs))
     except Exception as error:  # the machine decides what becomes of it
         return run.failed(call, error)
+    except BaseException:
+        run.let_go()
+        raise
     return run.returned(call, output)
 
 
@@ -133,6 +137,8 @@ def transform(
                 with ExitStack() as opened:
                     try:
                         _may_run(run)
+                        opened.callback(run.let_go)
+                        run.enter(action)
                         call = opened.enter_context(charged(run, action, replay.whole))
                         source = opened.enter_context(closing(_open(run, call, replay, config, kwargs)))
                         first = source.next()
@@ -187,7 +193,9 @@ class _Source:
         self._stream: Iterator[Any] | None = None
         self._given = 0.0
         self._pump: ThreadPump | None = None
-        self._token = CancelToken(run.scope.token) if call.timeout is not None else None
+        self._until: float | None = None
+        leaves = call.timeout is not None or run.chunk_limit(first=True) is not None or run.chunk_limit(first=False)
+        self._token = CancelToken(run.scope.token) if leaves else None
         self._entered = EnteredContext(config, run.scope_for(call, self._token))
         self._context = self._entered.context
         refuse_when_abandoned(self._context)
@@ -205,16 +213,22 @@ class _Source:
         return self._context.run(next, self._stream, EXHAUSTED)
 
     def _next_in_time(self, token: CancelToken) -> Any:
+        first = self._pump is None
         if self._pump is None:
             self._start(token)
         else:
-            self._until += self._clock.now() - self._given
+            self._until = later(self._until, self._clock.now() - self._given)
             self._pump.ack()
+        limit = self._run.chunk_limit(first)
+        silent_at = None if limit is None else self._clock.now() + limit[1]
+        until = silent_at if self._until is None else self._until if silent_at is None else min(silent_at, self._until)
         with WORKERS.waiting_for_children():
             try:
-                _, kind, content = self._clock.get(self._inbox, self._until)
+                _, kind, content = self._clock.get(self._inbox, until)
             except Empty:
                 token.cancel()
+                if limit is not None and until == silent_at:
+                    raise self._run.silent(self._call, *limit) from None
                 raise self._run.timed_out(self._call) from None
         self._given = self._clock.now()
         if kind is ERROR:
@@ -223,7 +237,7 @@ class _Source:
 
     def _start(self, token: CancelToken) -> None:
         self._inbox: SimpleQueue[Item] = SimpleQueue()
-        self._until = self._clock.now() + (self._call.timeout or 0.0)
+        self._until = None if self._call.timeout is None else self._clock.now() + self._call.timeout
         ahead = self._run.scope.permit is None  # else both sides would work under one permit
         self._pump = ThreadPump(0, self._context, self._open, self._inbox, self._entered.leave, ahead=ahead)
         token.subscribe(lambda: self._inbox.put((0, ERROR, self._run.given_up())))

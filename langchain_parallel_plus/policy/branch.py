@@ -11,9 +11,11 @@ from langchain_core.runnables.base import coerce_to_runnable
 
 from langchain_parallel_plus.errors import DeclarationError, UnknownBranchError
 from langchain_parallel_plus.limits import Cost, RateLimiter
+from langchain_parallel_plus.policy.breaker import CircuitBreaker
 from langchain_parallel_plus.policy.checks import ShortRepr, check_instance
-from langchain_parallel_plus.policy.retry import RetryPolicy
-from langchain_parallel_plus.policy.timeout import TimeoutPolicy
+from langchain_parallel_plus.policy.foreign import retry_of, timeout_of
+from langchain_parallel_plus.policy.retry import RetryPolicy  # noqa: TC001 - pydantic reads the annotations
+from langchain_parallel_plus.policy.timeout import TimeoutPolicy  # noqa: TC001
 
 __all__ = ("BranchPolicies", "BranchPolicy", "OnFailure", "checked_policy")
 
@@ -38,6 +40,11 @@ class BranchPolicy(ShortRepr):
     """Runnables, functions or dicts to try in this order when the branch has failed for good. Each is called with the
     branch's input, under the same retry and timeout."""
     timeout: TimeoutPolicy | None = None
+    """How long it may take. LangGraph's `TimeoutPolicy` is taken too, as LangGraph's `RetryPolicy` and tenacity's stop,
+    wait and retry objects are for `retry`."""
+    breaker: CircuitBreaker | None = None
+    """Stops calling what fails. It guards the branch's own runnable, each attempt anew; fallbacks are called all the
+    more."""
     limiter: RateLimiter | None = None
     """Quota that each attempt of the branch is charged to, where the branch is no model call: a search API, a database.
     (Model calls are charged by `with_limits`.) The wait comes before the attempt's own time and counts against the
@@ -57,8 +64,11 @@ class BranchPolicy(ShortRepr):
     `min_success`)."""
 
     def __post_init__(self) -> None:
-        check_instance(self, "retry", RetryPolicy)
-        check_instance(self, "timeout", TimeoutPolicy)
+        if self.retry is not None:
+            object.__setattr__(self, "retry", retry_of(self.retry))
+        if self.timeout is not None:
+            object.__setattr__(self, "timeout", timeout_of(self.timeout))
+        check_instance(self, "breaker", CircuitBreaker)
         check_instance(self, "required", bool)
         check_instance(self, "limiter", RateLimiter)
         cost: object = self.cost
@@ -79,7 +89,7 @@ class BranchPolicy(ShortRepr):
     @property
     def acts(self) -> bool:
         """Whether the branch needs more than one plain call."""
-        return bool(self.retry or self.fallbacks or self.timeout or self.limiter)
+        return bool(self.retry or self.fallbacks or self.timeout or self.breaker or self.limiter)
 
     def over(self, default: BranchPolicy) -> BranchPolicy:
         """Return this policy with `default`'s value in every field that it leaves out."""

@@ -8,11 +8,22 @@ from typing import Any
 
 from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.policy.branch import BranchPolicies, BranchPolicy
+from langchain_parallel_plus.policy.breaker import CircuitBreaker
+from langchain_parallel_plus.policy.budget import RetryBudget
 from langchain_parallel_plus.policy.join import JoinPolicy
 from langchain_parallel_plus.policy.retry import RetryPolicy
 from langchain_parallel_plus.policy.timeout import TimeoutPolicy
 
 __all__ = ("join_of", "plain", "policies_of", "policy_of")
+
+
+_KINDS = {
+    "retry": RetryPolicy,
+    "timeout": TimeoutPolicy,
+    "breaker": CircuitBreaker,
+    "limiter": RateLimiter,
+    "cost": Cost,
+}
 
 
 def plain(value: Any) -> Any:
@@ -30,8 +41,10 @@ def plain(value: Any) -> Any:
 def policy_of(data: Mapping[str, Any]) -> BranchPolicy:
     """Return the policy that `plain` made `data` of."""
     made = dict(data)
-    kinds = {"retry": RetryPolicy, "timeout": TimeoutPolicy, "limiter": RateLimiter, "cost": Cost}
-    for name, kind in kinds.items():
+    retry = made.get("retry")
+    if isinstance(retry, Mapping) and isinstance(retry.get("budget"), Mapping):
+        made["retry"] = {**retry, "budget": RetryBudget(**retry["budget"])}
+    for name, kind in _KINDS.items():
         if isinstance(made.get(name), Mapping):
             made[name] = kind(**made[name])
     return BranchPolicy(**made)

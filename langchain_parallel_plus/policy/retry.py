@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from langchain_parallel_plus.errors import DeclarationError
-from langchain_parallel_plus.policy.checks import ShortRepr, check_seconds, check_whole
+from langchain_parallel_plus.policy.budget import RetryBudget
+from langchain_parallel_plus.policy.checks import ShortRepr, check_instance, check_seconds, check_whole
 
 __all__ = ("RetryOn", "RetryPolicy")
 
@@ -46,22 +48,35 @@ class RetryPolicy(ShortRepr):
     respect_retry_after: bool = True
     """Wait as long as the provider asks. If that is more than two minutes or does not fit the time left, the branch
     falls back or fails at once."""
+    rate_limit_attempts: int | None = None
+    """Calls in all that may end in a rate limit (429), counted apart: a rate limit then uses up none of `max_attempts`,
+    and other errors none of these. Left out, all errors share `max_attempts`."""
+    budget: RetryBudget | None = None
+    """Bounds the retries of everything that shares it; see `RetryBudget`. Left out, there is no bound but the
+    attempts."""
 
     def __post_init__(self) -> None:
         check_whole(self, "max_attempts", self.max_attempts, 1)
+        if self.rate_limit_attempts is not None:
+            check_whole(self, "rate_limit_attempts", self.rate_limit_attempts, 1)
+        check_instance(self, "budget", RetryBudget)
         check_seconds(self, "initial_interval", zero=True, optional=False)
         check_seconds(self, "max_interval", zero=True, optional=False)
-        if not isinstance(self.backoff_factor, (int, float)) or self.backoff_factor < 1:
+        if not isinstance(self.backoff_factor, (int, float)) or not 1 <= self.backoff_factor < math.inf:
             msg = f"RetryPolicy.backoff_factor must be at least 1, got {self.backoff_factor!r}"
             raise DeclarationError(msg, help="1 keeps the wait as it is, 2 doubles it with every attempt")
         if isinstance(self.retry_on, list):
             object.__setattr__(self, "retry_on", tuple(self.retry_on))
-        on = self.retry_on
-        if inspect.iscoroutinefunction(on):
-            msg = "RetryPolicy.retry_on was given an async function, whose answer would always count as yes"
-            raise DeclarationError(msg, help="give a plain function of the exception")
-        types = on if isinstance(on, tuple) else () if callable(on) or on is None else (on,)
-        wrong = next((t for t in types if not (isinstance(t, type) and issubclass(t, Exception))), None)
-        if wrong is not None:
-            msg = f"RetryPolicy.retry_on takes exception types or a function of the exception, got {wrong!r}"
-            raise DeclarationError(msg, help="for example retry_on=(TimeoutError, ConnectionError)")
+        _check_retry_on(self.retry_on)
+
+
+def _check_retry_on(on: object) -> None:
+    if inspect.iscoroutinefunction(on):
+        msg = "RetryPolicy.retry_on was given an async function, whose answer would always count as yes"
+        raise DeclarationError(msg, help="give a plain function of the exception")
+    function = callable(on) and not isinstance(on, type)
+    types = on if isinstance(on, tuple) else () if function or on is None else (on,)
+    wrong = next((t for t in types if not (isinstance(t, type) and issubclass(t, Exception))), None)
+    if wrong is not None:
+        msg = f"RetryPolicy.retry_on takes exception types or a function of the exception, got {wrong!r}"
+        raise DeclarationError(msg, help="for example retry_on=(TimeoutError, ConnectionError)")

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.policy.checks import ShortRepr, check_seconds
 
 __all__ = ("TimeoutPolicy",)
+
+_WITHIN = (
+    ("attempt_timeout", "run_timeout"),
+    ("first_chunk_timeout", "attempt_timeout"),
+    ("first_chunk_timeout", "run_timeout"),
+    ("idle_timeout", "attempt_timeout"),
+    ("idle_timeout", "run_timeout"),
+)
+"""What is a part of what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -16,13 +26,34 @@ class TimeoutPolicy(ShortRepr):
     In a stream, the time that its consumer takes between two chunks does not count. Async work that resists its
     cancellation makes a timeout late by two seconds at most. A thread cannot be stopped from outside: its late result
     is discarded, and its next model call is refused.
+
+    Seconds are numbers or timedeltas. A part may not be longer than its whole.
+
+    Raises:
+        DeclarationError: A value is no number of seconds above 0, or can never be reached.
+
+    Example:
+        ```python
+        TimeoutPolicy(attempt_timeout=120, first_chunk_timeout=20, idle_timeout=15)    # a long answer that keeps coming
+        ```
     """
 
     run_timeout: float | None = None
     """Seconds for the runnable with all its retries, back-off and quota waits. Each fallback has this time anew."""
     attempt_timeout: float | None = None
     """Seconds for one call; a call that takes longer counts as a failed attempt, which a `RetryPolicy` may repeat."""
+    first_chunk_timeout: float | None = None
+    """Seconds to the first chunk of a stream; one that takes longer is a failed attempt. For calls that deliver all at
+    once it means nothing."""
+    idle_timeout: float | None = None
+    """Seconds to the next chunk of a stream. Before the first chunk it fails the attempt, after it the branch. It means
+    nothing for calls that deliver all at once."""
 
     def __post_init__(self) -> None:
-        check_seconds(self, "run_timeout")
-        check_seconds(self, "attempt_timeout")
+        for name in ("run_timeout", "attempt_timeout", "first_chunk_timeout", "idle_timeout"):
+            check_seconds(self, name)
+        for part, whole in _WITHIN:
+            inner, outer = getattr(self, part), getattr(self, whole)
+            if inner is not None and outer is not None and inner > outer:
+                msg = f"TimeoutPolicy({part}={inner:g}, {whole}={outer:g}): {part} can never be reached"
+                raise DeclarationError(msg, help=f"use {part}={outer:g} or less, or leave it out")

@@ -37,7 +37,7 @@ from langchain_parallel_plus import (
         (lambda: TimeoutPolicy(attempt_timeout=float("nan")), "attempt_timeout must be more than 0"),
         (lambda: BranchPolicy(on_failure="ignore"), "'raise', 'keep' or 'drop', got 'ignore'"),  # type: ignore[arg-type]
         (lambda: BranchPolicy(required=True, on_failure="drop"), "contradicts itself"),
-        (lambda: BranchPolicy(retry=3), "retry takes a RetryPolicy, got 3"),  # type: ignore[arg-type]
+        (lambda: BranchPolicy(retry=3), "retry takes a RetryPolicy, LangGraph's or tenacity's included, got 3"),  # type: ignore[arg-type]
         (lambda: BranchPolicy(weight=0), "weight must be more than 0"),
         (lambda: BranchPolicy(fallbacks=lambda x: x), "must be a list of runnables, got function"),  # type: ignore[arg-type]
         (lambda: JoinPolicy(wait_for=0), "wait_for must be a whole number of at least 1"),
