@@ -324,4 +324,4 @@ def _checked_limits(limits: object) -> tuple[RateLimiter, ...]:
         if not isinstance(one, RateLimiter):
             msg = f"limits takes RateLimiters, got {one!r}"
             raise DeclarationError(msg, help="for example RateLimiter(requests_per_minute=500, name='openai')")
-    return tuple(RateLimiter(**one) if isinstance(one, Mapping) else one for one in given)  # type: ignore[attr-defined]
+    return tuple(RateLimiter.declared(one) if isinstance(one, Mapping) else one for one in given)  # type: ignore[attr-defined]

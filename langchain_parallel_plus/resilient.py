@@ -82,7 +82,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
     def __init__(self, bound: Any, policy: BranchPolicy | Mapping[str, Any], *, name: str | None = None) -> None:
         given = policy_of(policy) if isinstance(policy, Mapping) else policy
         checked = checked_policy(given, "the policy of RunnableWithPolicy")
-        super().__init__(bound=coerce_to_runnable(bound), policy=checked, name=name)
+        super().__init__(bound=coerce_to_runnable(bound), policy=checked.checked_charge("the policy"), name=name)
 
     @classmethod
     def is_lc_serializable(cls) -> bool:

@@ -7,7 +7,7 @@ may take. What it has been granted goes back if it is never made, and its slot w
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.clock import SYSTEM
@@ -41,7 +41,7 @@ class Charge:
         return callable(self.cost)
 
     def price(self, value: Any) -> Cost:
-        """Return what an attempt with this input costs.
+        """Return what an attempt with this input costs; with a slot, as `RateLimiter.hold` takes one.
 
         Raises:
             DeclarationError: The user's function returned something else.
@@ -49,9 +49,11 @@ class Charge:
         given = self.cost
         cost: object = given if isinstance(given, Cost) else given(value)
         if not isinstance(cost, Cost):
+            if callable(close := getattr(cost, "close", None)):
+                close()  # else Python warns of a coroutine that was never awaited
             msg = f"BranchPolicy.cost returned {cost!r}, which is no Cost"
             raise DeclarationError(msg, help="return Cost(requests=1) from it")
-        return cost
+        return cost if cost.slots else replace(cost, slots=1)
 
 
 @contextmanager
@@ -60,6 +62,7 @@ def charged(run: PolicyRun, call: Call, value: Callable[[], Any]) -> Iterator[Ca
     if run.charge is None or call.target:
         yield call
         return
+    run.began_to_wait()
     ticket = run.reserve(call, value() if run.charge.depends else None, at_once=blocked_loop())
     made = False
     try:
@@ -85,6 +88,7 @@ async def acharged(run: PolicyRun, call: Call, value: Callable[[], Awaitable[Any
     if run.charge is None or call.target:
         yield call
         return
+    run.began_to_wait()
     ticket = run.reserve(call, await value() if run.charge.depends else None)
     made = False
     try:

@@ -127,6 +127,9 @@ class PolicyRun:
     def returned(self, call: Call, value: Any) -> Action:
         """Take in that a call came back."""
         self._leave(SUCCEEDED)
+        if self._ticket is not None:
+            self._ticket.settle(self._ticket.cost)  # limiters learn from what went well, too
+            self._ticket = None
         self._tell(call, "ok")
         return self._step(Returned(value))
 
@@ -179,6 +182,10 @@ class PolicyRun:
         paid = self._budget.take(self._now())
         return paid, paid
 
+    def began_to_wait(self) -> None:
+        """Take in that an attempt is on its way to its limiter: the time of its run goes on."""
+        self._reserved = self._now()
+
     def reserve(self, call: Call, value: Any, *, at_once: bool = False) -> Ticket:
         """Queue an attempt at the limiter that it is charged to; past the queue if it may not wait for others.
 
@@ -187,7 +194,6 @@ class PolicyRun:
         """
         assert self.charge is not None
         limiter, cost, within = self.charge.limiter, self.charge.price(value), self.patience(call)
-        self._reserved = self._now()
         if at_once:
             self._ticket = limiter.force(replace(cost, slots=0), within=within)
         else:
@@ -196,7 +202,8 @@ class PolicyRun:
 
     def patience(self, call: Call) -> float | None:
         """Return the seconds that an attempt may wait for its admission."""
-        left = [seconds for seconds in (self.scope.remaining(), call.whole_run) if seconds is not None]
+        run_left = None if call.whole_run is None else call.whole_run - (self._now() - self._reserved)
+        left = [seconds for seconds in (self.scope.remaining(), run_left) if seconds is not None]
         return min(left) if left else None
 
     def admitted(self, call: Call, ticket: Ticket) -> Call:
@@ -204,6 +211,7 @@ class PolicyRun:
 
         Raises:
             BranchAbandonedError: Nobody waits for it any more.
+            BranchTimeoutError: The run has no time left.
         """
         self.scope.check()
         if not ticket.granted or self.charge is None:
@@ -223,12 +231,16 @@ class PolicyRun:
         return replace(call, whole_run=left, timeout=left if own is None else min(own, left))
 
     def _heed(self, error: BaseException, classified: Classified) -> None:
-        """Tell the breaker, and the limiter, so that everybody who shares it waits."""
+        """Tell the breaker, and the limiter, so that everybody who shares it waits.
+
+        What this package has refused by itself says nothing of the provider: it may be about another key, or this one
+        closed for a time.
+        """
         if self._let_through is not None:
             self._leave(result_of(error, classified))
-        if self._ticket is not None:
-            self._ticket.refused(classified)
-            self._ticket = None
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None and classified.detail != "local":
+            ticket.refused(classified)
 
     def woke(self, sleep: Sleep) -> Action:
         """Take in that the wait before the next attempt is over."""

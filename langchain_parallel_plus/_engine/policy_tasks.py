@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,8 @@ async def atransform(
                             await _may_run(run)
                             opened.callback(run.let_go)
                             run.enter(action)
-                            call = await opened.enter_async_context(acharged(run, action, replay.whole))
+                            charge = acharged(run, action, partial(_read, run, action, replay))
+                            call = await opened.enter_async_context(charge)
                             source = _open(run, call, replay, config, kwargs)
                             opened.push_async_callback(source.aclose)
                             first = await source.next()
@@ -156,6 +158,12 @@ async def atransform(
                     return
                 case Raise():
                     raise run.error(action)
+
+
+async def _read(run: PolicyRun, call: Call, replay: AsyncReplay) -> Any:
+    """Return the whole input, in the time of the run: an attempt's own has not begun."""
+    reading = asyncio.get_running_loop().create_task(replay.whole())
+    return await _in_time(run, replace(call, timeout=call.whole_run), reading)
 
 
 async def _deliver(run: PolicyRun, call: Call, source: _Source, chunk: Any) -> AsyncGenerator[Any, None]:

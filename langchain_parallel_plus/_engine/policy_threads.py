@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +141,7 @@ def transform(
                         _may_run(run)
                         opened.callback(run.let_go)
                         run.enter(action)
-                        call = opened.enter_context(charged(run, action, replay.whole))
+                        call = opened.enter_context(charged(run, action, partial(_read, run, action, replay, config)))
                         source = opened.enter_context(closing(_open(run, call, replay, config, kwargs)))
                         first = source.next()
                     except Exception as error:  # the machine decides what becomes of it
@@ -155,6 +157,11 @@ def transform(
                 return
             case Raise():
                 raise run.error(action)
+
+
+def _read(run: PolicyRun, call: Call, replay: Replay, config: RunnableConfig) -> Any:
+    """Return the whole input, in the time of the run: an attempt's own has not begun."""
+    return _call(run, replace(call, timeout=call.whole_run), run.config_for(call, config), replay.whole)
 
 
 def _deliver(run: PolicyRun, call: Call, source: _Source, chunk: Any) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from langchain_parallel_plus.limits.declaration import Quota
 from langchain_parallel_plus.limits.tokens.estimate import Estimate, ModelCall, checked_estimate, estimate_cost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from langchain_parallel_plus.limits.cost import Cost
     from langchain_parallel_plus.limits.statistics import LimiterStatistics
@@ -199,8 +199,35 @@ class RateLimiter(Acquisition):
 
     @property
     def declaration(self) -> dict[str, Any]:
-        """The arguments that declare the limiter again, or that make it learn; without an `estimate=` of its own."""
-        return {**self._account.quota.declared(), **({"name": self._account.name} if self._account.name else {})}
+        """What `declared` makes the limiter of again, as plain data; without an `estimate=` of its own."""
+        quota, name = self._account.quota, self._account.name
+        learning = {} if quota.learning == "declared" else {"learning": quota.learning}
+        return {**quota.declared(), **({"name": name} if name else {}), **learning}
+
+    @classmethod
+    def declared(cls, declaration: Mapping[str, Any]) -> Self:
+        """Return the limiter that a `declaration` describes, in this or another process.
+
+        Raises:
+            DeclarationError: It describes none, or one whose name has other limits here.
+
+        Example:
+            ```python
+            limiter = RateLimiter(requests_per_minute=500, name="openai")
+            assert RateLimiter.declared(limiter.declaration).account is limiter.account
+            ```
+        """
+        given = dict(declaration)
+        makers: dict[object, Callable[..., Self]] = {
+            "declared": cls,
+            "adaptive": cls.adaptive,
+            "headers": cls.from_headers,
+        }
+        learning = given.pop("learning", "declared")
+        if learning not in makers:
+            msg = f"a limiter that learns by {learning!r} was declared"
+            raise DeclarationError(msg, help="pass on what RateLimiter.declaration says")
+        return makers[learning](**given)
 
     @property
     def name(self) -> str:
@@ -266,7 +293,7 @@ class RateLimiter(Acquisition):
 
     def __repr__(self) -> str:
         made_by = {"declared": "", "adaptive": ".adaptive", "headers": ".from_headers"}[self._account.quota.learning]
-        given = ", ".join(f"{name}={value!r}" for name, value in self.declaration.items())
+        given = ", ".join(f"{name}={value!r}" for name, value in self.declaration.items() if name != "learning")
         return f"{type(self).__name__}{made_by}({given})"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -51,7 +52,8 @@ class BranchPolicy(ShortRepr):
     run's; fallbacks are not charged. A rate limit pauses the quota for everybody who shares it."""
     cost: Cost | Callable[[Any], Cost] | None = None
     """What an attempt costs `limiter`, or a function of the branch's input that says it; left out, one request, and a
-    slot of its concurrency for as long as the attempt takes. A function needs a streamed input whole."""
+    slot of its concurrency for as long as the attempt takes, which a cost that names no slots takes as well. A function
+    is to be quick, and needs a streamed input whole."""
     weight: float | None = None
     """Share of a contended rate limit, relative to the other branches (1)."""
     required: bool | None = None
@@ -75,6 +77,9 @@ class BranchPolicy(ShortRepr):
         if cost is not None and not (isinstance(cost, Cost) or callable(cost)):
             msg = f"BranchPolicy.cost must be a Cost or a function of the input, got {cost!r}"
             raise DeclarationError(msg, help="for example cost=Cost(requests=1), or cost=lambda query: Cost(...)")
+        if inspect.iscoroutinefunction(cost) or inspect.iscoroutinefunction(getattr(cost, "__call__", None)):  # noqa: B004
+            msg = "BranchPolicy.cost was given an async function, and threads cannot await what it returns"
+            raise DeclarationError(msg, help="give a plain function of the input that returns a Cost")
         if self.on_failure not in (None, "raise", "keep", "drop"):
             msg = f"BranchPolicy.on_failure must be 'raise', 'keep' or 'drop', got {self.on_failure!r}"
             raise DeclarationError(msg, help="'keep' leaves a BranchFailure at the branch's key")
@@ -90,6 +95,17 @@ class BranchPolicy(ShortRepr):
     def acts(self) -> bool:
         """Whether the branch needs more than one plain call."""
         return bool(self.retry or self.fallbacks or self.timeout or self.breaker or self.limiter)
+
+    def checked_charge(self, whose: str) -> BranchPolicy:
+        """Return this policy if what it says of a cost can be charged to somebody.
+
+        Raises:
+            DeclarationError: There is a cost and no limiter.
+        """
+        if self.cost is not None and self.limiter is None:
+            msg = f"{whose} has a cost and no limiter that it is charged to"
+            raise DeclarationError(msg, help="write BranchPolicy(limiter=RateLimiter(...), cost=...)")
+        return self
 
     def over(self, default: BranchPolicy) -> BranchPolicy:
         """Return this policy with `default`'s value in every field that it leaves out."""
@@ -145,5 +161,9 @@ class BranchPolicies:
         for key, policy in self.by_branch.items():
             if key not in branches:
                 raise UnknownBranchError(key, branches, where="with_policy")
-            checked_policy(policy, f"the policy of branch {key!r}").over(self.default)
+            merged = checked_policy(policy, f"the policy of branch {key!r}").over(self.default)
+            if policy.cost is not None:
+                merged.checked_charge(f"the policy of branch {key!r}")
+        if not any(policy.limiter for policy in self.by_branch.values()):
+            self.default.checked_charge("the default policy")
         return self

@@ -21,7 +21,6 @@ _KINDS = {
     "retry": RetryPolicy,
     "timeout": TimeoutPolicy,
     "breaker": CircuitBreaker,
-    "limiter": RateLimiter,
     "cost": Cost,
 }
 
@@ -47,6 +46,8 @@ def policy_of(data: Mapping[str, Any]) -> BranchPolicy:
     for name, kind in _KINDS.items():
         if isinstance(made.get(name), Mapping):
             made[name] = kind(**made[name])
+    if isinstance(made.get("limiter"), Mapping):
+        made["limiter"] = RateLimiter.declared(made["limiter"])
     return BranchPolicy(**made)
 
 

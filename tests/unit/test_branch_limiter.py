@@ -71,7 +71,7 @@ async def test_each_attempt_is_charged_and_its_slot_comes_back(mode: Mode) -> No
 @MODES_ALL
 async def test_attempts_wait_for_the_rate_before_their_own_time_runs(mode: Mode) -> None:
     limiter = RateLimiter(requests_per_minute=1200, burst=0.05)
-    policy = BranchPolicy(limiter=limiter, timeout=TimeoutPolicy(attempt_timeout=0.04))
+    policy = BranchPolicy(limiter=limiter, timeout=TimeoutPolicy(attempt_timeout=0.15))
     fan_out = plus({str(n): _both(str) for n in range(5)}).with_policy(policy)
     began = time.monotonic()
     with collect_report() as report:
