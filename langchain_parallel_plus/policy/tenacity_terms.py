@@ -98,8 +98,9 @@ def _waits(wait: Any) -> Mapping[str, Any]:
             return _fields(wait.multiplier, wait.exp_base, wait.max, jitter=True)
         case tenacity.wait_exponential() if type(wait) is tenacity.wait_exponential and wait.min <= wait.multiplier:
             return _fields(wait.multiplier, wait.exp_base, max(wait.max, wait.min), jitter=False)
-        case tenacity.wait_exponential_jitter() if type(wait) is tenacity.wait_exponential_jitter and not wait.jitter:
-            return _fields(wait.initial, wait.exp_base, wait.max, jitter=False)
+        case tenacity.wait_exponential_jitter() if _is_exponential(wait):
+            known = vars(wait)  # tenacity 9.2 calls `multiplier` what was `initial` before
+            return _fields(known.get("multiplier", known.get("initial")), wait.exp_base, wait.max, jitter=False)
         case tenacity.wait_exception():
             raise _inexpressible(wait, "leave it out: what the provider says in Retry-After is waited for")
     raise _inexpressible(
@@ -107,7 +108,12 @@ def _waits(wait: Any) -> Mapping[str, Any]:
     )
 
 
-def _fields(initial: float, factor: float, longest: float, *, jitter: bool) -> Mapping[str, Any]:
+def _is_exponential(wait: tenacity.wait_exponential_jitter) -> bool:
+    """Return whether it has neither the jitter that it is named after nor, since tenacity 9.2, a least wait."""
+    return type(wait) is tenacity.wait_exponential_jitter and not wait.jitter and not vars(wait).get("min")
+
+
+def _fields(initial: Any, factor: float, longest: float, *, jitter: bool) -> Mapping[str, Any]:
     return {
         "initial_interval": initial,
         "backoff_factor": factor,
