@@ -7,7 +7,9 @@ Where it comes from (read in November 2026 unless noted):
   holds one minute. Tokens are charged from the prompt and `max_tokens` at admission (guides/rate-limits); that they are
   given back is documented nowhere.
 - Azure OpenAI: requests are checked "over a small period of time, typically 1 or 10 seconds", tokens are counted each
-  minute on the estimated maximum (learn.microsoft.com, "Manage Azure OpenAI quota").
+  minute on the estimated maximum (learn.microsoft.com, "Manage Azure OpenAI quota"). Its headers may state the limit
+  of the short time: 79 of 480 requests a minute are left after the first. Their resets are whole seconds, which prove
+  no window.
 - Anthropic: a continuous token bucket; `cache_read_input_tokens` do not count for current models; output tokens are
   estimated from `max_tokens` and adjusted at the end (api/rate-limits, 2025). New traffic is to ramp up
   (`ramp_limit_exceeded`), hence the careful burst.
@@ -37,9 +39,11 @@ same, corrected at the end. `actual`: what was used."""
 
 _MINUTE: Final = 60.0
 _DAY: Final = 86_400.0
-_WHOLE_MINUTE: Final = 58.5
-"""Seconds of burst at a bucket of a minute. It begins to refill when the first call arrives, so what is missing is the
-time that a client may need to get the first calls of a large burst onto the wire."""
+_WHOLE_MINUTE: Final = 59.9
+"""Seconds of burst at a bucket of a minute: all of it, but for the rounding of two clocks. What is on its way counts in
+full (`planning.arrival`), so nothing has to be left for calls that arrive late."""
+_WHOLE_MINUTE_OF_TOKENS: Final = 59.7
+"""The same for tokens, which are estimated."""
 _NEARLY_ALL: Final = 0.998
 """Utilisation at a bucket of a minute, which takes up any jitter."""
 _CAREFUL: Final[tuple[TokenAccounting, ...]] = ("reserve", "reserve_refund", "actual")
@@ -79,6 +83,8 @@ class Profile:
     """The seconds that headers on requests are for; `None`: take only what the headers prove."""
     token_header: float | None = None
     """The same for headers on tokens."""
+    stated_parts: tuple[float, ...] = ()
+    """Shorter times, in seconds, whose share of a declared limit headers may state in place of the limit."""
 
     def accounting(self, unit: str) -> TokenAccounting:
         """Return how amounts of `unit`, an attribute of `Cost`, are counted. Requests are never given back."""
@@ -96,14 +102,21 @@ DEFAULT: Final = Profile(name="")
 _OPENAI: Final = Profile(
     name="openai",
     burst=_WHOLE_MINUTE,
-    token_burst=_WHOLE_MINUTE,
+    token_burst=_WHOLE_MINUTE_OF_TOKENS,
     refill="bucket",
     utilisation=_NEARLY_ALL,
     request_header=_MINUTE,
     token_header=_MINUTE,
 )
 _AZURE: Final = Profile(
-    name="azure", burst=1.0, doubtful_request_windows=(1.0,), request_header=_MINUTE, token_header=_MINUTE
+    name="azure",
+    burst=1.0,
+    token_burst=1.0,
+    doubtful_request_windows=(1.0,),
+    doubtful_token_windows=(),
+    request_header=_MINUTE,
+    token_header=_MINUTE,
+    stated_parts=(1.0, 10.0),
 )
 _ANTHROPIC: Final = Profile(
     name="anthropic",
@@ -119,7 +132,7 @@ _ANTHROPIC: Final = Profile(
 _GROQ: Final = Profile(
     name="groq",
     burst=_WHOLE_MINUTE,
-    token_burst=_WHOLE_MINUTE,
+    token_burst=_WHOLE_MINUTE_OF_TOKENS,
     refill="bucket",
     utilisation=_NEARLY_ALL,
     token_accounting="actual",
@@ -184,6 +197,7 @@ def most_careful(profiles: Collection[Profile]) -> Profile:
         cached_input_free=all(one.cached_input_free for one in profiles),
         request_header=agreed({one.request_header for one in profiles}),
         token_header=agreed({one.token_header for one in profiles}),
+        stated_parts=tuple(set.intersection(*({*one.stated_parts} for one in profiles))),
     )
 
 

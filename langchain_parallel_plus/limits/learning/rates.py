@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ("found_rate", "known_rate", "unknown_rate")
 
+_NEARLY_WHOLE: Final = 0.95
+"""Share of a bucket from which on a burst leaves too little for calls that arrive late."""
 _SHORTEST_WINDOW: Final = 1.0
 _MUCH: Final = 0.05
 """What refusals have to take off the pace before windows of a second are believed in at any provider."""
@@ -51,6 +53,7 @@ def known_rate(
         burst=_at_once(limit, seconds * care.burst_share, dimension.window),
         utilisation=care.utilisation(profile.utilisation),
         refill=profile.refill,
+        awaits_arrival=profile.refill == "bucket" and seconds > _NEARLY_WHOLE * dimension.window,
         guarded=tuple(length for length in windows if length >= seconds * care.burst_share)
         if profile.refill == "window"
         else (),
@@ -62,7 +65,14 @@ def found_rate(name: str, pace: float, *, profile: Profile, burst: float | None)
     """Return how to use a limit that nobody states: `pace` is below what the provider was found to let through."""
     window = DIMENSIONS[name].window
     seconds = min(profile.burst, 1.0) if burst is None else burst
-    return Rate(limit=pace, window=window, burst=_at_once(pace, seconds, window), utilisation=1.0, largest=math.inf)
+    return Rate(
+        limit=pace,
+        window=window,
+        burst=_at_once(pace, seconds, window),
+        utilisation=1.0,
+        guarded=(window,) if seconds <= window else (),
+        largest=math.inf,
+    )
 
 
 def unknown_rate(name: str) -> Rate:

@@ -35,6 +35,8 @@ __all__ = ("Stated", "Steering")
 
 _CAREFUL_START: Final = 60.0
 """Requests a minute to look for the ceiling from, where headers were hoped for and none came."""
+_LEAST_MEASURED: Final = 5.0
+"""Seconds that a goodput is measured over, at the least."""
 _KEPT: Final = MINUTE
 """Seconds for which the lowest limit stated counts: models of one key may have limits of their own."""
 _HEADER_UNITS: Final[dict[str, Unit]] = {
@@ -166,13 +168,16 @@ class Steering:
             self._slots = self._slots.overloaded(now, sent)
         if reaction.pause is not None:
             begins_epoch = self.care.counts(sent)
-            if begins_epoch or reaction.hinted:
-                planner.pause(now + reaction.pause, request.amounts)
+            planner.all_landed(now)
             if planner.provider is not None:
                 planner.provider.history.add([-amount for amount in request.amounts], now)
             if begins_epoch:
                 self._decrease(planner, now, reaction)
-        self._apply(planner, now)
+            self._apply(planner, now)  # before the pause: what passes after it is in units of the new rate
+            if begins_epoch or reaction.hinted:
+                planner.pause(now + reaction.pause + self._spent(planner, request), request.amounts)
+        else:
+            self._apply(planner, now)
 
     def slots(self) -> int | None:
         """Return the concurrency that holds at the moment."""
@@ -184,16 +189,29 @@ class Steering:
         care = self.care.recovered(now).refused(now, explained=explained or bool(self._ceilings))
         self.care = replace(care, unhinted=0 if reaction.hinted else care.unhinted + 1)
         for name, ceiling in self._ceilings.items():
-            self._ceilings[name] = ceiling.refused(
-                now + (reaction.pause or 0.0), goodput=self._used(planner, now, name, MINUTE)
-            )
+            seconds = ceiling.measured(now)
+            goodput = self._used(planner, now, name, seconds) * MINUTE / seconds
+            self._ceilings[name] = ceiling.refused(now + (reaction.pause or 0.0), goodput)
+
+    def _spent(self, planner: AnyPlanner, request: Request) -> float:
+        """Return the seconds in which a refused call of an unknown quota is earned: it may have counted as well."""
+        paces = [
+            amount * MINUTE / self._ceilings[name].pace
+            for name, amount in zip(planner.names, request.amounts, strict=True)
+            if name in self._ceilings
+        ]
+        return max(paces, default=0.0)
 
     def _grow(self, planner: AnyPlanner, now: float) -> None:
         for name, ceiling in self._ceilings.items():
             if now >= ceiling.step_at:
-                seconds = 5.0 if ceiling.slow_start else MINUTE
+                is_quick = ceiling.slow_start or ceiling.recovers_to is not None
+                seconds = _LEAST_MEASURED if is_quick else MINUTE
                 used = self._used(planner, now, name, seconds) * MINUTE / seconds
-                self._ceilings[name] = ceiling.grown(now, used)
+                assert planner.provider is not None
+                passed = min(max(now - planner.provider.history.began, _LEAST_MEASURED), MINUTE)
+                goodput = self._used(planner, now, name, passed) * MINUTE / passed
+                self._ceilings[name] = ceiling.grown(now, used, goodput)
 
     def _used(self, planner: AnyPlanner, now: float, name: str, seconds: float) -> float:
         """Return what got through in the last `seconds`."""
@@ -204,12 +222,14 @@ class Steering:
     def _read(self, name: str, snapshot: Snapshot) -> Reading | None:
         dimension, profile = DIMENSIONS[name], self.profile
         counts_requests = dimension.unit == "requests"
+        declared = self.limits[name] if self.quota.learning == "declared" else math.inf
         return read_quota(
             snapshot,
             _HEADER_UNITS[dimension.unit],
             dimension.window,
             header_window=profile.request_header if counts_requests else profile.token_header,
             continuous=profile.refill == "bucket" or dimension.window == DAY,
+            parts=[declared * seconds / MINUTE for seconds in profile.stated_parts if dimension.window == MINUTE],
         )
 
     def _listen(self, planner: AnyPlanner, now: float) -> ProviderSide:

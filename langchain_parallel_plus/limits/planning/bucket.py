@@ -44,6 +44,9 @@ class Rate:
     utilisation: float = UTILISATION
     refill: Refill = "window"
     """`bucket`: the burst is there again as soon as it is earned, also under load. `window`: only out of idle time."""
+    awaits_arrival: bool = False
+    """With refill `bucket`: what is on its way is earned back only from its arrival on, so that all of it may be used.
+    """
     guarded: tuple[float, ...] = ()
     """With refill `window`: lengths in seconds of the server's windows, none of which gets more than its share."""
     largest: float | None = None
@@ -109,9 +112,16 @@ class Bucket:
         self.tat = max(self.tat, until + self.depth - min(keep, self.rate.burst) * self.interval)
 
     def set_rate(self, rate: Rate, now: float) -> None:
-        """Go on at another rate; what is taken stays taken, in units."""
+        """Go on at another rate; what is taken stays taken, in units.
+
+        But for a burst that shrinks under the same limit: a bucket that was found to be smaller is not emptier than
+        empty, and what could be a debt then is none.
+        """
         if self.tat > now and self.interval:
-            self.tat = now + (self.tat - now) * rate.interval / self.interval
+            taken = (self.tat - now) / self.interval
+            if rate.limit == self.rate.limit and rate.burst < self.rate.burst:
+                taken = min(taken, max(rate.burst, taken - self.rate.burst + rate.burst))
+            self.tat = now + taken * rate.interval
         self._adopt(rate)
 
     def level(self, now: float) -> float:

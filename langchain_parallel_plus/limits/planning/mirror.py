@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from langchain_parallel_plus.providers.snapshot import Quota, Snapshot, Unit
 
 __all__ = ("Mirror", "Reading", "read_quota")
@@ -42,7 +44,13 @@ class Reading:
 
 
 def read_quota(
-    snapshot: Snapshot, unit: Unit, window: float, *, header_window: float | None, continuous: bool
+    snapshot: Snapshot,
+    unit: Unit,
+    window: float,
+    *,
+    header_window: float | None,
+    continuous: bool,
+    parts: Iterable[float] = (),
 ) -> Reading | None:
     """Return what `snapshot` says of the rate of `unit` over `window` seconds; `None` if nothing usable.
 
@@ -55,9 +63,12 @@ def read_quota(
         window: Seconds.
         header_window: Seconds that the provider is known to mean by such headers.
         continuous: Whether the provider is known to refill continuously.
+        parts: Limits that are those of shorter windows, and say nothing of this one.
     """
     for quota in snapshot.quotas:
-        if quota.unit == unit and quota.limit is not None and _window(quota, header_window) == window:
+        if quota.unit != unit or quota.limit is None or any(_is_about(quota.limit, part) for part in parts):
+            continue
+        if _window(quota, header_window) == window:
             remaining = None if quota.remaining is None else min(quota.remaining, quota.limit)
             return Reading(
                 limit=quota.limit, window=window, remaining=remaining, ends=None if continuous else _end(quota, window)
@@ -71,6 +82,11 @@ def _end(quota: Quota, window: float) -> float | None:
         return None
     is_bucket = quota.limit is not None and quota.rate and abs(quota.limit / quota.rate / window - 1) <= _TOLERANCE
     return None if is_bucket else quota.reset
+
+
+def _is_about(limit: float, part: float) -> bool:
+    """Tell whether a header's whole number is `part`, which may be none."""
+    return abs(limit - part) <= max(_TOLERANCE * part, 1.0)
 
 
 def _window(quota: Quota, header_window: float | None) -> float | None:

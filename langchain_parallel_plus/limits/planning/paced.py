@@ -16,11 +16,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from langchain_parallel_plus.limits.planning.arrival import ArrivalBucket
 from langchain_parallel_plus.limits.planning.bucket import ROUNDING, Bucket
 from langchain_parallel_plus.limits.planning.guard import WindowGuard, window_share
 
 if TYPE_CHECKING:
-    from langchain_parallel_plus.limits.planning.bucket import Rate, Refill
+    from langchain_parallel_plus.limits.planning.bucket import Rate
 
 __all__ = ("PacedBucket", "bucket_for")
 
@@ -136,6 +137,9 @@ class PacedBucket:
             guard.set_share(window_share(rate, guard.seconds))
 
 
-def bucket_for(rate: Rate, refill: Refill | None = None) -> Bucket | PacedBucket:
-    """Return the schedule for a provider that refills as `rate` says, or as `refill` does."""
-    return Bucket(rate) if (refill or rate.refill) == "bucket" else PacedBucket(rate)
+def bucket_for(rate: Rate, like: Rate | None = None) -> Bucket | PacedBucket:
+    """Return the schedule for a provider that refills as `rate` says, or as `like` does."""
+    model = like or rate
+    if model.refill == "window":
+        return PacedBucket(rate)
+    return ArrivalBucket(rate) if model.awaits_arrival else Bucket(rate)

@@ -18,6 +18,7 @@ import math
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from langchain_parallel_plus.errors import RequestTooLargeError
+from langchain_parallel_plus.limits.planning.arrival import ArrivalBucket, Flights
 from langchain_parallel_plus.limits.planning.counts import Advance, Counts
 from langchain_parallel_plus.limits.planning.lanes import FairQueue, Request, RequestState
 from langchain_parallel_plus.limits.planning.launch import Launch
@@ -66,7 +67,7 @@ class Planner(Generic[R]):
         self._floor_reason = ""
         self._last_bound = ""
         self._launch = Launch(rates.values())
-        self._set_catch_up()
+        self._follow_buckets()
         self._queue: FairQueue[R] = FairQueue(len(self.names))
 
     @property
@@ -74,12 +75,20 @@ class Planner(Generic[R]):
         """How many requests wait."""
         return self._queue.size
 
-    def admit(self, amounts: Sequence[float], slots: int, now: float) -> bool:
+    def admit(self, amounts: Sequence[float], slots: int, now: float, number: int | None = None) -> bool:
         """Admit at once, or change nothing: the way of an uncontended request, without a `Request`.
+
+        Args:
+            amounts: By rate.
+            slots: Of the concurrency.
+            now: The present.
+            number: Under which `landed` will tell of the call's end, if anybody does.
 
         Raises:
             RequestTooLargeError: It needs more than a limit itself.
         """
+        if self._flights is not None:
+            self._flights.advance(now)
         admits = not self._queue.size and self._floor <= now and (not slots or self._has_slots(slots))
         for bucket, amount in zip(self.buckets, amounts):  # noqa: B905 - 0.1 us on the hot path
             admits = admits and (not amount or bucket.admits(amount, now))
@@ -89,6 +98,8 @@ class Planner(Generic[R]):
             self.check(amounts, slots)
             return False
         self._take(amounts, slots, now)
+        if self._flights is not None:
+            self._flights.left(amounts, now, number)
         self.counts.submitted += 1
         self.counts.granted += 1
         return True
@@ -99,9 +110,10 @@ class Planner(Generic[R]):
         Raises:
             RequestTooLargeError: It needs more than a limit itself.
         """
-        if self._launch.due() > now or not self.admit(request.amounts, request.slots, now):
+        number = self.counts.submitted + 1
+        if self._launch.due() > now or not self.admit(request.amounts, request.slots, now, number):
             return False
-        self._launch.took(now)
+        self._launch.took(request.amounts, now)
         request.number = self.counts.submitted
         request.submitted = request.planned = now
         request.state = RequestState.GRANTED
@@ -122,6 +134,8 @@ class Planner(Generic[R]):
 
     def advance(self, now: float) -> Advance[R]:
         """Admit everything that is due by `now`."""
+        if self._flights is not None:
+            self._flights.advance(now)
         grants: list[R] = []
         while (request := self._queue.head()) is not None:
             if request.slots and not self._has_slots(request.slots):
@@ -132,7 +146,7 @@ class Planner(Generic[R]):
             self._queue.pop()
             if not bound and now > request.submitted:
                 bound = self._last_bound  # free to go, but behind others: what held them held it
-            self._grant(request, max(due, now - self._catch_up), bound)
+            self._grant(request, max(due, now - self._catch_up), bound, now)
             grants.append(request)
         return Advance(grants, None)
 
@@ -153,7 +167,7 @@ class Planner(Generic[R]):
         request.number = self.counts.submitted
         request.submitted = now
         due, bound = self._due(request)
-        self._grant(request, due, bound)
+        self._grant(request, due, bound, now)
         return due
 
     def cancel(self, request: R, now: float) -> bool:
@@ -162,7 +176,8 @@ class Planner(Generic[R]):
             self._queue.remove(request)
             self.counts.cancelled += 1
         elif request.state is RequestState.GRANTED:
-            self.charge([-amount for amount in request.amounts], now, request.planned)
+            if self._flights is None or not self._recall(request, now):
+                self.charge([-amount for amount in request.amounts], now, request.planned)
             self.release(request.slots, now)
         else:
             return False
@@ -182,6 +197,16 @@ class Planner(Generic[R]):
                 bucket.charge(amount, now, now if since is None else since)
         if self.provider is not None:
             self.provider.history.add(amounts, now)
+
+    def landed(self, request: R, now: float) -> None:
+        """Take note that the call of `request` has arrived at the provider, if that is not known yet."""
+        if self._flights is not None:
+            self._flights.arrived(request.number, now)
+
+    def all_landed(self, now: float) -> None:
+        """Take note that everything on its way has arrived: the provider has refused some of it."""
+        if self._flights is not None:
+            self._flights.land_all(now)
 
     def release(self, slots: int, now: float) -> None:
         """Give `slots` back."""
@@ -210,10 +235,11 @@ class Planner(Generic[R]):
         """Change the rate `name`; what is taken stays taken."""
         index = self.names.index(name)
         old = self.buckets[index]
-        if old.rate.refill != rate.refill:
-            self.buckets[index] = new = bucket_for(old.rate, rate.refill)
+        if (old.rate.refill, old.rate.awaits_arrival) != (rate.refill, rate.awaits_arrival):
+            self.all_landed(now)
+            self.buckets[index] = new = bucket_for(old.rate, rate)
             new.tat = old.tat
-            self._set_catch_up()
+            self._follow_buckets()
         self.buckets[index].set_rate(rate, now)
         self._launch.follow(bucket.rate for bucket in self.buckets)
 
@@ -279,14 +305,32 @@ class Planner(Generic[R]):
                 due, bound = theirs, name
         return due, bound
 
-    def _grant(self, request: R, at: float, bound: str) -> None:
+    def _grant(self, request: R, at: float, bound: str, now: float) -> None:
         self._take(request.amounts, request.slots, at)
-        self._launch.took(at)
+        if self._flights is not None:
+            self._flights.left(request.amounts, max(at, now), request.number)
+        self._launch.took(request.amounts, at)
         self.counts.granted += 1
         request.state = RequestState.GRANTED
         request.planned = at
         request.bound_by = bound
         self._last_bound = bound or self._last_bound
+
+    def _recall(self, request: R, now: float) -> bool:
+        """Give back what `request` took, unless it has arrived."""
+        assert self._flights is not None
+        if not self._flights.recall(request.number):
+            return False
+        rest = [
+            0.0 if isinstance(bucket, ArrivalBucket) else -amount
+            for bucket, amount in zip(self.buckets, request.amounts, strict=True)
+        ]
+        for bucket, amount in zip(self.buckets, rest, strict=True):
+            if amount:
+                bucket.charge(amount, now, request.planned)
+        if self.provider is not None:
+            self.provider.history.add([-amount for amount in request.amounts], now)
+        return True
 
     def _take(self, amounts: Sequence[float], slots: int, at: float) -> None:
         for bucket, amount in zip(self.buckets, amounts):  # noqa: B905
@@ -307,5 +351,7 @@ class Planner(Generic[R]):
             self._floor = at
             self._floor_reason = reason
 
-    def _set_catch_up(self) -> None:
+    def _follow_buckets(self) -> None:
+        awaiting = {index: one for index, one in enumerate(self.buckets) if isinstance(one, ArrivalBucket)}
+        self._flights = Flights(awaiting) if awaiting else None
         self._catch_up = min([CATCH_UP_BUCKETS, *(CATCH_UP for one in self.buckets if one.rate.refill == "window")])

@@ -138,6 +138,7 @@ class Turnstile:
             if entrant.settled or entrant.state is not RequestState.GRANTED:
                 return
             entrant.settled = True
+            self.planner.landed(entrant, self.clock())
             difference = [used - held for used, held in zip(amounts, entrant.amounts, strict=True)]
             self.planner.charge(difference, self.clock(), entrant.planned)
         self.dispatch()
@@ -149,6 +150,7 @@ class Turnstile:
                 return
             self._check_generation(entrant)
             slots, entrant.slots = entrant.slots, 0
+            self.planner.landed(entrant, self.clock())
             self.planner.release(slots, self.clock())
         self.dispatch()
 

@@ -132,7 +132,7 @@ def test_slow_start_doubles_what_is_used() -> None:
 def test_the_goodput_of_the_last_minute_at_the_refusal_is_the_ceiling() -> None:
     ceiling = Ceiling(pace=560.0, step_at=100.0, slow_start=False).refused(90.0, goodput=500.0)
     assert ceiling.pace == pytest.approx(495.0)
-    again = ceiling.refused(95.0, goodput=500.0)
+    again = ceiling.refused(94.0, goodput=500.0)
     assert again.pace == ceiling.pace  # the same epoch
     for second in range(101, 150, 10):
         again = again.refused(float(second), goodput=500.0)
@@ -140,10 +140,21 @@ def test_the_goodput_of_the_last_minute_at_the_refusal_is_the_ceiling() -> None:
     assert again.pace == pytest.approx(495.0 * 0.97**5)
 
 
-def test_slow_start_ends_at_the_pace_that_went_well_before() -> None:
-    """The goodput of a minute of doubling is a third of the pace, and half of the pace was let through."""
-    ceiling = Ceiling(pace=1_920.0, step_at=100.0).refused(90.0, goodput=500.0)
-    assert (ceiling.pace, ceiling.slow_start) == (960.0, False)
+def test_slow_start_ends_below_what_a_bucket_may_have_let_through_and_goes_back_in_steps() -> None:
+    """A bucket lets through up to twice its rate in a minute, and what gets through after that is its rate."""
+    ceiling = Ceiling(pace=1_920.0, step_at=100.0).refused(90.0, goodput=1_000.0)
+    assert (ceiling.pace, ceiling.slow_start) == (500.0, False)
+    assert ceiling.grown(100.0, 500.0).pace == pytest.approx(600.0)
+    assert ceiling.measured(130.0) == 40.0
+    again = ceiling.grown(100.0, 500.0).refused(105.0, goodput=520.0)
+    assert again.pace == pytest.approx(0.99 * 520.0)
+    assert again.grown(115.0, 520.0).pace == pytest.approx(1.1 * again.pace)
+
+
+def test_slow_start_stays_within_sight_of_what_got_through() -> None:
+    ceiling = Ceiling.start(600.0, 0.0)
+    assert ceiling.grown(10.0, 600.0, goodput=250.0).pace == 750.0
+    assert ceiling.grown(10.0, 600.0, goodput=100.0).pace == 600.0
 
 
 def test_above_the_ceiling_it_looks_in_growing_steps() -> None:

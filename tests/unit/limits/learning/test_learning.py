@@ -69,8 +69,8 @@ def at_once(limiter: RateLimiter) -> int:
     [
         ([], 100),
         ([""], 100),
-        (["openai"], 585),
-        (["groq"], 585),
+        (["openai"], 599),
+        (["groq"], 599),
         (["azure"], 10),
         (["anthropic"], 100),
         (["openai", "azure"], 10),
@@ -101,7 +101,7 @@ def test_a_provider_met_late_changes_nothing_that_is_taken(clock: Clock) -> None
     limiter = RateLimiter(requests_per_minute=600, clock=clock)
     assert at_once(limiter) == 100
     limiter.meet("openai")
-    assert at_once(limiter) == pytest.approx(485, abs=2)
+    assert at_once(limiter) == pytest.approx(499, abs=2)
 
 
 def test_of_several_profiles_every_single_rule_is_the_most_careful() -> None:
@@ -367,7 +367,7 @@ def test_an_adaptive_limiter_starts_carefully_and_grows_with_use(clock: Clock) -
     for _ in range(12):
         clock.time += 2.01
         sent(limiter).settle(Cost())
-    assert requests(limiter).limit == 120
+    assert requests(limiter).limit == pytest.approx(90, rel=0.1)  # three times what got through
     assert requests(limiter).declared is None
 
 
@@ -394,3 +394,37 @@ def test_rates_can_be_set_over_what_was_stated_or_learned(clock: Clock) -> None:
     sent(limiter).heard(openai(300, 290))
     limiter.set_rate(requests_per_minute=900)
     assert (requests(limiter).limit, requests(limiter).declared) == (900, 900)
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_one_refusal_costs_its_wait_and_no_half_minute(provider: str, clock: Clock) -> None:
+    """What was taken of the old burst is no debt under the smaller one: the provider has said when it goes on."""
+    limiter = RateLimiter(requests_per_minute=1_200, provider=provider, clock=clock)
+    ticket = sent(limiter)
+    at_once(limiter)
+    clock.time += 1
+    ticket.refused(LIMITED)
+    waiting = [limiter.reserve(Cost()) for _ in range(60)]
+    assert 0 <= requests(limiter).available + 5 * 20 <= 100
+    clock.time += 5.001
+    limiter.reserve(Cost(requests=0))
+    assert 1 <= sum(ticket.granted for ticket in waiting) <= 20
+    clock.time += 1
+    limiter.reserve(Cost(requests=0))
+    assert sum(ticket.granted for ticket in waiting) >= 19
+
+
+@pytest.mark.parametrize(("part", "unit"), [(100, "requests"), (10, "requests"), (1_000, "tokens"), (10_000, "tokens")])
+def test_azure_s_headers_may_state_the_part_of_a_limit_that_counts_in_seconds(
+    part: int, unit: str, clock: Clock
+) -> None:
+    limiter = RateLimiter(requests_per_minute=600, tokens_per_minute=60_000, provider="azure", clock=clock)
+    sent(limiter, Cost(tokens=10)).heard(openai(part, part - 1, unit=unit))
+    rates = limiter.statistics().rates
+    assert (rates["requests_per_minute"].limit, rates["tokens_per_minute"].limit) == (600, 60_000)
+
+
+def test_azure_may_lower_a_limit_for_a_while(clock: Clock) -> None:
+    limiter = RateLimiter(tokens_per_minute=60_000, provider="azure", clock=clock)
+    sent(limiter, Cost(tokens=10)).heard(openai(40_000, 39_000, unit="tokens"))
+    assert limiter.statistics().rates["tokens_per_minute"].limit == 40_000

@@ -60,3 +60,23 @@ def test_what_held_a_call_up_is_named() -> None:
     plan.advance(0.0)
     plan.advance(0.1)
     assert [requests[31].bound_by, requests[32].bound_by] == ["", "burst"]
+
+
+def test_a_limit_on_tokens_does_not_switch_it_off() -> None:
+    """10,000 tokens a second are not 10,000 calls a second."""
+    rates = {
+        "requests": Rate(limit=1_200, window=60.0, burst=1_160, refill="bucket"),
+        "tokens": Rate(limit=600_000, window=60.0, burst=580_000, refill="bucket"),
+    }
+    plan: Planner[Request] = Planner(rates)
+    for _ in range(100):
+        plan.submit(Request(amounts=(1.0, 80.0)), 0.0)
+    assert len(plan.advance(0.0).grants) == 32
+    assert len(plan.advance(0.04).grants) == 10
+
+
+def test_calls_that_are_earned_quickly_leave_quickly_where_only_tokens_are_limited() -> None:
+    plan: Planner[Request] = Planner({"tokens": Rate(limit=600_000, window=60.0, burst=580_000, refill="bucket")})
+    for _ in range(100):
+        plan.submit(Request(amounts=(10.0,)), 0.0)
+    assert len(plan.advance(0.01).grants) == pytest.approx(32 + 20, abs=1)
