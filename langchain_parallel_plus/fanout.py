@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr, SkipValidation
 
 from langchain_parallel_plus._engine import tasks, threads
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
+from langchain_parallel_plus._engine.closing_steps import closed_early
 from langchain_parallel_plus._engine.fan_out import Branch, FanOut
 from langchain_parallel_plus._engine.namespace import namespace
 from langchain_parallel_plus._engine.offload import offloaded
@@ -256,6 +257,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
             required=bool(policy.required),
             weight=policy.weight or 1.0,
             threaded=offloaded(step),
+            streamed=closed_early(step),
         )
         self._branches[key] = (basis, branch)
         return branch

@@ -18,6 +18,7 @@ from langchain_parallel_plus._engine.breaker_guard import BREAKERS
 from langchain_parallel_plus._engine.budget import BUDGETS
 from langchain_parallel_plus._engine.charging import Charge
 from langchain_parallel_plus._engine.clock import SYSTEM
+from langchain_parallel_plus._engine.closing_steps import closed_early
 from langchain_parallel_plus._engine.machine import Plan
 from langchain_parallel_plus._engine.namespace import namespace
 from langchain_parallel_plus._engine.offload import offloaded
@@ -207,9 +208,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         known = self._made.get(in_tasks)
         if known is not None and known[0] is self.bound and known[1] is self.policy and known[2] == self.name:
             return known[3]
-        runnables = self._runnables
-        if in_tasks:
-            runnables = tuple(offloaded(one) or one for one in runnables)
+        runnables = tuple((offloaded(one) or one) if in_tasks else closed_early(one) for one in self._runnables)
         retry, breaker = self.policy.retry, self.policy.breaker
         targets = Targets(
             self.get_name(),

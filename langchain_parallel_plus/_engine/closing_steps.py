@@ -1,31 +1,53 @@
-"""LangChain's chains with streams that close what they read, for branches of async runs.
+"""LangChain's chains with streams that close what they read, for branches.
 
 langchain-core's own leave it to the garbage collector: a chain that is given up between two chunks drops the streams of
-its steps, and what runs below them goes on until then.
+its steps, and what runs below them goes on until then. Its sync ones even read their whole input when they are closed.
 """
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableSequence
 from langchain_core.runnables.base import RunnableBinding
 from langchain_core.runnables.config import patch_config
 
-from langchain_parallel_plus._engine.traced_stream import atraced_stream
+from langchain_parallel_plus._engine.traced_stream import atraced_stream, traced_stream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.runnables import Runnable, RunnableConfig
 
-__all__ = ("closing_binding", "closing_sequence")
+__all__ = ("closed_early", "closing_binding", "closing_sequence")
 
 
 class _ClosingSequence(RunnableSequence[Any, Any]):
     """A sequence that closes the streams of its steps."""
+
+    def transform(
+        self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Generator[Any, None, None]:
+        def work(
+            inputs: Iterator[Any], manager: CallbackManagerForChainRun, config: RunnableConfig
+        ) -> Generator[Any, None, None]:
+            opened: list[Iterator[Any]] = []
+            stream = inputs
+            for number, step in enumerate(self.steps, start=1):
+                child = patch_config(config, callbacks=manager.get_child(f"seq:step:{number}"))
+                stream = step.transform(stream, child, **(kwargs if number == 1 else {}))
+                opened.append(stream)
+            with ExitStack() as closers:
+                for one in reversed(
+                    opened
+                ):  # so that the first step closes first: the others find that input has ended
+                    closers.callback(_close, one)
+                yield from stream
+
+        with closing(traced_stream(self.get_name(), input, config, work)) as chunks:
+            yield from chunks
 
     async def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
@@ -38,7 +60,7 @@ class _ClosingSequence(RunnableSequence[Any, Any]):
                 for number, step in enumerate(self.steps, start=1):
                     child = patch_config(config, callbacks=manager.get_child(f"seq:step:{number}"))
                     stream = step.atransform(stream, child, **(kwargs if number == 1 else {}))
-                    opened.push_async_callback(_close, stream)
+                    opened.push_async_callback(_aclose, stream)
                 async for chunk in stream:
                     yield chunk
 
@@ -48,7 +70,7 @@ class _ClosingSequence(RunnableSequence[Any, Any]):
 
 
 class _ClosingBinding(RunnableBinding[Any, Any]):  # type: ignore[no-redef]  # the inherited field is called "kwargs"
-    """A binding that closes the stream of what is bound."""
+    """A binding that closes the stream of what is bound; its sync form does already."""
 
     async def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **options: Any
@@ -58,12 +80,28 @@ class _ClosingBinding(RunnableBinding[Any, Any]):  # type: ignore[no-redef]  # t
             async for chunk in stream:
                 yield chunk
         finally:
-            await _close(stream)
+            await _aclose(stream)
 
 
-async def _close(stream: AsyncIterator[Any]) -> None:
+def _close(stream: Iterator[Any]) -> None:
+    if hasattr(stream, "close"):
+        stream.close()
+
+
+async def _aclose(stream: AsyncIterator[Any]) -> None:
     if hasattr(stream, "aclose"):
         await stream.aclose()
+
+
+def closed_early(step: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """Return `step`, or its like whose streams in threads close what they read."""
+    # Subclasses may have replaced what is relied on here, so only these very types are taken apart.
+    kind = type(step)
+    if isinstance(step, RunnableSequence) and kind is RunnableSequence:
+        return closing_sequence(step, [closed_early(one) for one in step.steps])
+    if isinstance(step, RunnableBinding) and kind is RunnableBinding and closed_early(step.bound) is not step.bound:
+        return closing_binding(step, closed_early(step.bound))
+    return step
 
 
 def closing_sequence(sequence: RunnableSequence[Any, Any], steps: Sequence[Runnable[Any, Any]]) -> Runnable[Any, Any]:

@@ -53,11 +53,18 @@ class Branch:
     weight: float = 1.0
     threaded: Runnable[Any, Any] | None = None
     """The step as async runs call it, where that differs."""
+    streamed: Runnable[Any, Any] | None = None
+    """The step as sync runs stream it, where that differs."""
 
     @property
     def async_step(self) -> Runnable[Any, Any]:
         """The step as async runs call it."""
         return self.threaded or self.step
+
+    @property
+    def streamed_step(self) -> Runnable[Any, Any]:
+        """The step as sync runs stream it."""
+        return self.streamed or self.step
 
 
 @dataclass(frozen=True, slots=True)

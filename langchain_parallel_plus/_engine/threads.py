@@ -176,7 +176,7 @@ def _pump(running: RunningBranch, inputs: Iterator[Any], inbox: SimpleQueue[Item
     return ThreadPump(
         running.index,
         running.context,
-        lambda: running.branch.step.transform(inputs, running.config),
+        lambda: running.branch.streamed_step.transform(inputs, running.config),
         inbox,
         running.end,
         ahead=lending is None,

@@ -157,6 +157,32 @@ def test_a_stream_closed_early_closes_generators_between_two_chunks(config: Runn
         assert soon(lambda: len(closed) == 2)
 
 
+@pytest.mark.parametrize("bound", [False, True], ids=["chain", "bound_chain"])
+@pytest.mark.parametrize("config", [{}, {"max_concurrency": 2}], ids=["no_cap", "cap_2"])
+def test_a_stream_closed_early_closes_the_chains_in_its_branches(
+    config: RunnableConfig, bound: bool, caps: list[Any]
+) -> None:
+    produced = []
+
+    def endless(inputs: Iterator[Any]) -> Iterator[int]:
+        for _ in inputs:
+            for number in range(1000):
+                produced.append(number)
+                yield number
+
+    def passed_on(inputs: Iterator[Any]) -> Iterator[Any]:
+        yield from inputs
+
+    chain: Any = plus(x=RunnableGenerator(endless), y=RunnableGenerator(endless)) | RunnableGenerator(passed_on)
+    with left_nothing() as runs:
+        stream = plus(a=chain.bind() if bound else chain, b=lambda _: 1).stream(0, {**config, "callbacks": [runs]})
+        seen: set[str] = set()
+        while seen < {"a"}:
+            seen.update(next(stream))
+        stream.close()  # type: ignore[attr-defined]  # a generator, typed as an iterator
+    assert len(produced) < 50
+
+
 class Document:
     """An input that can be watched."""
 
