@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from langchain_parallel_plus._engine.branches import blocking_scope, capacity_for
+from langchain_parallel_plus._engine.breath import breath
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.capacity import Permit
 from langchain_parallel_plus._engine.clock import SYSTEM
@@ -146,6 +147,7 @@ async def acompleted(
     started = len(calls) if scope.capacity is None else min(len(calls), scope.capacity.limit)
     try:
         for index in range(started):
+            await breath(index)
             start(index)
         for _ in calls:
             item = await _anext(inbox, outer)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.branches import RunningBranch, Surroundings
+from langchain_parallel_plus._engine.breath import breath
 from langchain_parallel_plus._engine.consumer import Consumer
 from langchain_parallel_plus._engine.ending import cancel_and_wait
 from langchain_parallel_plus._engine.fan_out import FanOut, FanOutRun
@@ -76,13 +77,16 @@ async def _gather(run: FanOutRun, around: Surroundings, value: Any, tasks: dict[
         run.expire()
         wake()
 
-    for index in range(len(run.fan_out.branches)):
-        running = around.set_up(index)
-        task = loop.create_task(_call(running, value), context=running.context)
-        tasks[index] = task
-        task.add_done_callback(partial(ended, running))
     timer = None if run.ends_at is None else loop.call_at(run.ends_at, expire)
     try:
+        for index in range(len(run.fan_out.branches)):
+            await breath(index)
+            if not run.waiting:  # a branch has failed meanwhile
+                break
+            running = around.set_up(index)
+            task = loop.create_task(_call(running, value), context=running.context)
+            tasks[index] = task
+            task.add_done_callback(partial(ended, running))
         if run.waiting:
             await done
     finally:
@@ -182,6 +186,7 @@ async def atransform(
         with _heeding(around, lambda: inbox.put(ABANDONED)):
             try:
                 for running, pump in zip(branches, pumps, strict=True):
+                    await breath(running.index)
                     pump.start(running.context, running.end)
                 async with aclosing(_merge(run, source, pumps, inbox, consumer)) as merged:
                     async for chunk in merged:
