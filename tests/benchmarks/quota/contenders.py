@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,12 @@ def _ours_in_a_batch(load: Load, url: str) -> Callable[[], Awaitable[object]]:
     return lambda: fan_out.abatch(list(range(len(load.sizes))))
 
 
+def _ours_in_threads(load: Load, url: str) -> Callable[[], Awaitable[object]]:
+    model = chat_model(url, max_retries=0)
+    fan_out = _limited(load, RunnableParallelPlus(_branches(load, model)))
+    return lambda: asyncio.to_thread(fan_out.invoke, "")
+
+
 def _rival(build: Callable[[Load, str], Runnable[Any, Any]]) -> Callable[[Load, str], Callable[[], Awaitable[object]]]:
     """Put what `build` returns under each branch of a `RunnableParallel`, which goes on without the failed ones."""
 
@@ -104,6 +111,7 @@ def _tuned_limiter(load: Load, url: str) -> Runnable[Any, Any]:
 OURS = (
     Contender("RunnableParallelPlus, ainvoke", _ours, ours=True),
     Contender("RunnableParallelPlus, abatch", _ours_in_a_batch, ours=True),
+    Contender("RunnableParallelPlus, invoke", _ours_in_threads, ours=True),
 )
 RIVALS = (
     Contender("ChatOpenAI as it comes (max_retries=2)", _rival(lambda load, url: chat_model(url))),
