@@ -5,7 +5,8 @@ a registered classifier; this package's own errors; a body code; an HTTP status;
 `ModelError` family included; and, when all of that is silent along the whole chain, phrases in the message.
 
 Body codes come first because a status hides them: OpenAI sends 429 both for a rate limit and for an exhausted account,
-and langchain-openai's error for the latter says `is_retryable = True`.
+and langchain-openai's error for the latter says `is_retryable = True`. Words that say no more than the first digit of a
+status (`invalid_request_error`, `server_error`, `api_error`) come after a status that says more, such as 401 or 503.
 """
 
 from __future__ import annotations

@@ -35,7 +35,10 @@ class Verdict(NamedTuple):
 
 
 _RANKS: Final = {ErrorKind.QUOTA_EXHAUSTED: 0, ErrorKind.RATE_LIMIT: 2, ErrorKind.SERVER: 2, ErrorKind.BAD_REQUEST: 3}
-_GENERIC: Final = 3
+# What the words `invalid_request_error`, `server_error` and `api_error` mean: no more than that a status begins with 4
+# or 5. OpenAI sends the first with 401 and 404, the second with 503, Anthropic the third with 529, DeepSeek the first
+# with 402 (November 2026), so a status that tells more outranks them.
+_VAGUE: Final = frozenset({ErrorKind.SERVER, ErrorKind.BAD_REQUEST})
 # What a class may say more narrowly than the status 400 or 429 of its base class.
 _NARROW: Final = frozenset(
     {ErrorKind.QUOTA_EXHAUSTED, ErrorKind.CONTEXT_LENGTH, ErrorKind.CONTENT_FILTER, ErrorKind.OUTPUT_LENGTH}
@@ -48,20 +51,12 @@ _SETTLED: Final = _NARROW | {ErrorKind.TOO_LARGE_FOR_QUOTA}
 
 def judge(evidence: Evidence, by_class: ClassKind | None) -> Verdict | None:
     """Return what `evidence` amounts to, or `None` if it says nothing known."""
-    code = _by_code(evidence)
-    if code is not None and _rank(code.kind) < _GENERIC:
-        verdict: Verdict | None = code
-    elif by_class is not None and by_class.kind in _NARROW:
-        verdict = Verdict(by_class.kind, "class", by_class.name)
-    else:
-        verdict = code or _by_status(evidence)
-    if verdict is None and by_class is not None:
-        verdict = Verdict(by_class.kind, "class", by_class.name)
+    verdict = _first(_by_code(evidence), _by_status(evidence), by_class)
     # Without an answer of a provider the message is the process's own, and may quote a model's output.
     answered = evidence.status is not None or evidence.is_retryable is not None
     if verdict is None or not (answered or verdict.basis == "code"):
         return verdict
-    return verdict._replace(kind=_narrowed(verdict.kind, evidence))
+    return verdict._replace(kind=_narrowed(verdict, evidence))
 
 
 def retry_of(verdict: Verdict | None, evidence: Evidence) -> bool | None:
@@ -91,6 +86,18 @@ def kind_of_message(text: str) -> ErrorKind | None:
     return next((kind for kind, phrases in PHRASES.items() if _any(phrases, lowered)), None)
 
 
+def _first(code: Verdict | None, status: Verdict | None, by_class: ClassKind | None) -> Verdict | None:
+    """Return the verdict that counts: the one that tells more; of two that tell as much, the code's."""
+    named = None if by_class is None else Verdict(by_class.kind, "class", by_class.name)
+    if code is not None and code.kind not in _VAGUE:
+        return code
+    if named is not None and named.kind in _NARROW:
+        return named
+    if status is not None and status.kind not in _VAGUE:
+        return status
+    return code or status or named
+
+
 def _rank(kind: ErrorKind) -> int:
     return _RANKS.get(kind, 1)
 
@@ -106,9 +113,9 @@ def _by_status(evidence: Evidence) -> Verdict | None:
     return None if kind is None else Verdict(kind, "status", str(evidence.status))
 
 
-def _narrowed(kind: ErrorKind, evidence: Evidence) -> ErrorKind:
+def _narrowed(verdict: Verdict, evidence: Evidence) -> ErrorKind:
     """Return the kind that a rate limit or a bad request really is, as far as the provider's message tells."""
-    text = evidence.message.lower()
+    kind, text = verdict.kind, evidence.message.lower()
     if kind is ErrorKind.RATE_LIMIT:
         if evidence.google.day_is_over or _any(QUOTA_PHRASES, text) or _NO_QUOTA.search(text):
             return ErrorKind.QUOTA_EXHAUSTED
@@ -121,6 +128,10 @@ def _narrowed(kind: ErrorKind, evidence: Evidence) -> ErrorKind:
             (ErrorKind.AUTH, AUTH_PHRASES),
         )
         return next((narrower for narrower, phrases in readings if _any(phrases, text)), kind)
+    # xAI and OpenRouter refuse a prompt with 403 as well (UKGovernmentBEIS/inspect_ai pull 2267; OpenRouter's page on
+    # errors, November 2026), which is no reason to give up the key.
+    if (verdict.basis, verdict.said) == ("status", "403") and _any(CONTENT_FILTER_PHRASES, text):
+        return ErrorKind.CONTENT_FILTER
     return kind
 
 

@@ -133,7 +133,7 @@ CONTEXT_PHRASES: Final = (
 )  # fmt: skip
 CONTENT_FILTER_PHRASES: Final = (
     "content_filter", "content management policy", "responsibleaipolicyviolation", "safety system",
-    "guardrail intervened",
+    "guardrail intervened", "violates usage guidelines", "input was flagged",
 )  # fmt: skip
 AUTH_PHRASES: Final = ("api key not valid", "invalid api key", "incorrect api key", "api_key_invalid")
 PHRASES: Final[Mapping[Kind, tuple[str, ...]]] = MappingProxyType(
