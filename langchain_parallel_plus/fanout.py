@@ -258,6 +258,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
             weight=policy.weight or 1.0,
             threaded=offloaded(step),
             streamed=closed_early(step),
+            limiter=policy.limiter,
         )
         self._branches[key] = (basis, branch)
         return branch

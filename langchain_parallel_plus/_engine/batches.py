@@ -36,13 +36,14 @@ def _scope(config: RunnableConfig, outer: Scope | None, now: Callable[[], float]
     left = outer.remaining() if outer is not None else None
     return Scope(
         path=outer.path if outer is not None else (),
-        run_id=uuid4(),
+        run_id=outer.run_id if outer is not None else uuid4(),
         token=CancelToken(outer.token if outer is not None else None),
         now=now,
         deadline=None if left is None else now() + left,
         limiters=outer.limiters if outer is not None else (),
         weight=outer.weight if outer is not None else 1.0,
         capacity=capacity_for(config, outer),
+        fan_out=outer.fan_out if outer is not None else "",
     )
 
 

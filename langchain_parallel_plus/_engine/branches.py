@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables.config import RunnableConfig, ensure_config
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 
     from langchain_parallel_plus._engine.fan_out import Branch, FanOutRun
+    from langchain_parallel_plus.observe.event import EventKind
 
     RunManager = AsyncCallbackManagerForChainRun | CallbackManagerForChainRun
 
@@ -60,22 +62,35 @@ def _for_children(config: RunnableConfig) -> RunnableConfig:
 class RunningBranch:
     """One branch of one call, ready to run in a context of its own."""
 
-    __slots__ = ("_entered", "_gate", "branch", "config", "context", "index", "scope")
+    __slots__ = ("_entered", "_gate", "_set_up_at", "branch", "config", "context", "index", "scope")
 
-    def __init__(self, index: int, branch: Branch, config: RunnableConfig, scope: Scope) -> None:
+    def __init__(self, index: int, branch: Branch, config: RunnableConfig, scope: Scope, *, told: bool = False) -> None:
         self.index = index
         self.branch = branch
         self.config = config
         self.scope = scope
         self._entered = EnteredContext(config, scope)
         self.context = self._entered.context
-        self._gate = BranchGate(scope) if scope.limiters else None
+        self._set_up_at = scope.now() if told else None
+        # Where somebody listens the gate is there for its ears: it hears of each model call and its tokens.
+        self._gate = BranchGate(scope) if scope.limiters or told else None
         if self._gate is not None:
             self._gate.enter(self.context)
 
     def begin(self) -> None:
         """Note that the branch has started, which it may not have by the time the fan-out ends."""
         self.scope.tally.attempts = max(self.scope.tally.attempts, 1)
+        if self._set_up_at is not None:
+            self._tell("branch.start", seconds=self.scope.now() - self._set_up_at)
+
+    def came_late(self, error: BaseException | None) -> None:
+        """Note that a thread which nobody waits for any more has returned."""
+        if self._set_up_at is not None:
+            self._tell("branch.late", outcome="ok" if error is None else "failed")
+
+    def _tell(self, kind: EventKind, **facts: Any) -> None:
+        """Tell those who listen in the branch's context, which may be entered already."""
+        self.context.copy().run(partial(self.scope.emit, kind, **facts))
 
     def end(self) -> None:
         """Give back whatever the branch still holds; call it once, when nothing runs in its context any more."""
@@ -120,7 +135,7 @@ class Surroundings:
             deadline=now() + min(left) if left else None,
         )
         run.scopes.extend(around._scope(branch) for branch in run.fan_out.branches)
-        run.started(outer.path if outer is not None else ())
+        run.telling.started(outer, around.capacity)
         return around
 
     def _scope(self, branch: Branch) -> Scope:
@@ -139,6 +154,7 @@ class Surroundings:
             capacity=self.capacity,
             permit=Permit(self.capacity) if self.capacity is not None else None,
             step=branch.step,
+            fan_out=self.run.fan_out.name,
         )
 
     def set_up(self, index: int) -> RunningBranch:
@@ -149,4 +165,4 @@ class Surroundings:
         config["metadata"] = config["metadata"].copy()
         config["configurable"] = config["configurable"].copy()
         config["callbacks"] = self.manager.get_child(f"map:key:{branch.key}")
-        return RunningBranch(index, branch, config, self.run.scopes[index])
+        return RunningBranch(index, branch, config, self.run.scopes[index], told=self.run.telling.active)

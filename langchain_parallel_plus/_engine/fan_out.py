@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_parallel_plus._engine.chunks import Streamed
 from langchain_parallel_plus._engine.join import JoinCount, JoinRule, Verdict
 from langchain_parallel_plus._engine.notes import add_note, story
+from langchain_parallel_plus._engine.telling import FanOutTelling
 from langchain_parallel_plus.errors import BranchAbandonedError, DeadlineExceededError, FanOutError, ParallelPlusError
-from langchain_parallel_plus.observe.event import Event, emit, listening
 from langchain_parallel_plus.outcome import (
     BranchFailure,
     BranchOutcome,
@@ -55,6 +55,8 @@ class Branch:
     """The step as async runs call it, where that differs."""
     streamed: Runnable[Any, Any] | None = None
     """The step as sync runs stream it, where that differs."""
+    limiter: RateLimiter | None = None
+    """What its policy charges its calls to."""
 
     @property
     def async_step(self) -> Runnable[Any, Any]:
@@ -95,15 +97,16 @@ class FanOutRun:
         "_count",
         "_ended",
         "_failures",
-        "_listening",
         "_outputs",
         "_rule",
         "_started",
         "_stopped_by",
+        "_told_end",
         "fan_out",
         "now",
         "run_id",
         "scopes",
+        "telling",
         "verdict",
     )
 
@@ -121,7 +124,8 @@ class FanOutRun:
         self._ended: set[int] = set()
         self._stopped_by: BaseException | None = None
         self._started = now()
-        self._listening = listening()
+        self._told_end = False
+        self.telling = FanOutTelling(fan_out, run_id, now, self._started)
         self.verdict = self._count.verdict(self._rule)
 
     @property
@@ -142,12 +146,6 @@ class FanOutRun:
     def has_output(self, index: int) -> bool:
         """Return whether a branch's output is part of the result."""
         return index in self._outputs
-
-    def started(self, path: tuple[str, ...]) -> None:
-        """Tell listeners that the fan-out begins."""
-        if self._listening:
-            detail = {"name": self.fan_out.name, "branches": [branch.key for branch in self.fan_out.branches]}
-            emit(Event(kind="fan_out.start", at=self._started, run_id=self.run_id, path=path, detail=detail))
 
     def succeeded(self, index: int, output: Any) -> None:
         """Take in what a branch returned, unless nobody waits for it any more."""
@@ -283,7 +281,10 @@ class FanOutRun:
             self._ended.add(index)
             self.stop(error)
             return
-        _log.warning("fan-out %r goes on without %s (%s)", self.fan_out.name, failure, branch.on_failure)
+        _log.warning(
+            "fan-out %r goes on without %s (%s)", self.fan_out.name, failure, branch.on_failure,
+            extra=self.telling.correlation(self.scopes[index].path),
+        )  # fmt: skip
         self._end(index, success=False)
 
     def _reject(self, index: int, output: Any) -> None:
@@ -326,44 +327,25 @@ class FanOutRun:
         return error
 
     def _tell(self, index: int, outcome: BranchOutcome, kind: ErrorKind | None = None) -> None:
-        if not self._listening:
-            return
-        scope = self.scopes[index]
-        detail = {"wait": scope.tally.waited, "backoff": scope.tally.backoff, "started": self._started}
-        emit(
-            Event(
-                kind="branch.end",
-                at=self.now(),
-                run_id=self.run_id,
-                path=scope.path,
-                seconds=self.now() - self._started,
-                outcome=outcome,
-                error=kind,
-                attempt=scope.tally.attempts,
-                detail=detail,
-            )
-        )
+        self.telling.branch_ended(self.scopes[index], outcome, kind)
 
     def tell_end(self) -> None:
         """Tell listeners, once, how the fan-out and the branches still open have ended."""
-        if not self._listening:
+        if self._told_end:
             return
-        for index in range(len(self.scopes)):
-            if index not in self._ended:
-                self._tell(index, "skipped" if self._stopped_by is None else "cancelled")
-        self._listening = False
-        path = self.scopes[0].path[:-1] if self.scopes else ()
-        error = self._stopped_by is not None or self.verdict is Verdict.TOO_FEW
-        emit(
-            Event(
-                kind="fan_out.end",
-                at=self.now(),
-                run_id=self.run_id,
-                path=path,
-                seconds=self.now() - self._started,
-                outcome="failed" if error else "ok",
-            )
-        )
+        self._told_end = True
+        if self.telling.active:
+            for index in range(len(self.scopes)):
+                if index not in self._ended:
+                    self._tell(index, "skipped" if self._stopped_by is None else "cancelled")
+        failed = self._stopped_by is not None or self.verdict is Verdict.TOO_FEW
+        self.telling.ended("ok" if not failed else self._failed_as, self.scopes)
+
+    @property
+    def _failed_as(self) -> BranchOutcome:
+        stopped = self._stopped_by
+        broken_off = stopped is not None and not isinstance(stopped, Exception)
+        return "cancelled" if broken_off else "failed"
 
 
 def _plain(output: Any) -> Any:

@@ -81,6 +81,7 @@ class PolicyRun:
         "_let_through",
         "_manager",
         "_now",
+        "_open",
         "_own_scope",
         "_plan",
         "_reserved",
@@ -115,6 +116,7 @@ class PolicyRun:
         self._now = now
         self._draw = draw
         self._started = now()
+        self._open: dict[int, float] = {}
         self._own_scope = scope is not current_scope.get()
         left = scope.remaining()
         self._state = State(deadline=None if left is None else now() + left)
@@ -142,13 +144,21 @@ class PolicyRun:
         action = self._step(Failed(error, classified, self._draw(), affordable))
         if paid and self._budget is not None and not isinstance(action, Sleep):
             self._budget.give_back()
-        if isinstance(action, Call) and action.target != call.target:
+        if isinstance(action, Call):
             self.scope.tally.fell_back = True
-            _log.warning(
-                "%s: %s after %d calls; going on with fallback %d: %s",
-                self.name, classified.kind.value, call.number, action.target, described(error, limit=200),
-            )  # fmt: skip
+            self._warn(
+                "%s after %d calls; going on with fallback %d: %s", classified, call.number, action.target, error
+            )
+        elif isinstance(action, Sleep):
+            self._warn("%s in call %d; again in %.3g s: %s", classified, call.number, action.seconds, error)
         return action
+
+    def _warn(self, message: str, classified: Classified, number: int, then: float, error: BaseException) -> None:
+        """Keep a record of a failure that something is done about."""
+        if _log.isEnabledFor(logging.WARNING):
+            what = classified.kind.value
+            extra = self.scope.correlation
+            _log.warning(f"%s: {message}", self.name, what, number, then, described(error, limit=200), extra=extra)
 
     def broke(self, call: Call, error: BaseException) -> None:
         """Take in that a stream failed after its first chunk: nothing can be repeated any more."""
@@ -163,16 +173,30 @@ class PolicyRun:
             CircuitOpenError: It is open.
         """
         if self._breaker is not None and not call.target:
-            self._let_through = self._breaker.enter(self._now())
+            self._let_through = self._breaker.enter(self._now(), self._tell_breaker)
 
-    def let_go(self) -> None:
-        """Take in that a call has ended in no result: it was cancelled, or nobody waits for it any more."""
+    def let_go(self, call: Call) -> None:
+        """Take in that a call has ended in no result: it was cancelled, or nobody waits for it any more.
+
+        Of one that has ended before, it changes nothing.
+        """
         self._leave(IGNORED)
+        if call.number in self._open:
+            self._tell(call, "cancelled")
+
+    def came_late(self, call: Call, error: BaseException | None) -> None:
+        """Take in that a call's thread has returned after its time: its result is discarded."""
+        self.scope.emit(
+            "attempt.late", attempt=call.number, outcome="ok" if error is None else "failed", detail=_role(call)
+        )
 
     def _leave(self, result: Result) -> None:
         let_through, self._let_through = self._let_through, None
         if let_through is not None and self._breaker is not None:
-            self._breaker.leave(let_through, result, self._now())
+            self._breaker.leave(let_through, result, self._now(), self._tell_breaker)
+
+    def _tell_breaker(self, name: str, before: str, after: str) -> None:
+        self.scope.emit("breaker", detail={"name": name, "before": before, "after": after})
 
     def _pay_for_retry(self, kind: ErrorKind) -> tuple[bool, bool]:
         """Return whether a retry was paid from the budget, and whether one may be made."""
@@ -223,6 +247,7 @@ class PolicyRun:
             seconds=max(ticket.waited, ticket.delay),
             model="",
             call=uuid4(),
+            cost=ticket.cost,
         )
         if call.whole_run is None:
             return call
@@ -245,7 +270,8 @@ class PolicyRun:
     def woke(self, sleep: Sleep) -> Action:
         """Take in that the wait before the next attempt is over."""
         self.scope.tally.add(backoff=sleep.seconds)
-        self.scope.emit("backoff", seconds=sleep.seconds, attempt=self.scope.tally.attempts)
+        if listening():
+            self.scope.emit("backoff", seconds=sleep.seconds, attempt=self.scope.tally.attempts)
         return self._step(Woke())
 
     def retry_state(self, sleep: Sleep) -> RetryCallState:
@@ -263,7 +289,7 @@ class PolicyRun:
 
     def scope_for(self, call: Call, token: CancelToken | None = None) -> Scope:
         """Return the scope of a call: what waits in it may not wait longer than the call may take."""
-        return self.scope.for_call(call.timeout, self._now, token)
+        return self.scope.for_call(call.timeout, self._now, token, call.number)
 
     def chunk_limit(self, first: bool) -> tuple[str, float] | None:
         """Return the timeout for the next chunk of a stream, and its seconds, if the policy has one."""
@@ -303,6 +329,8 @@ class PolicyRun:
         if not self._own_scope:
             yield
             return
+        if listening():
+            self.scope.emit("branch.start", seconds=0.0)
         try:
             yield
         except BaseException as error:
@@ -333,13 +361,20 @@ class PolicyRun:
             self.scope.tally.attempts = action.number
             if self._budget is not None and action.attempt == 1:
                 self._budget.called(self._now())
-            if listening():
-                self.scope.emit("attempt.start", attempt=action.number, detail=_role(action))
+            self._tell_start(action)
         return action
 
-    def _tell(self, call: Call, outcome: Any, **facts: Any) -> None:
+    def _tell_start(self, call: Call) -> None:
         if listening():
-            self.scope.emit("attempt.end", attempt=call.number, outcome=outcome, detail=_role(call), **facts)
+            self._open[call.number] = self._now()
+            self.scope.emit("attempt.start", attempt=call.number, detail=_role(call))
+
+    def _tell(self, call: Call, outcome: BranchOutcome, **facts: Any) -> None:
+        if listening():
+            seconds = self._now() - self._open.pop(call.number, self._started)
+            self.scope.emit(
+                "attempt.end", attempt=call.number, seconds=seconds, outcome=outcome, detail=_role(call), **facts
+            )
 
 
 def _role(call: Call) -> dict[str, Any]:

@@ -62,7 +62,7 @@ async def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfi
     except Exception as error:  # the machine decides what becomes of it
         return run.failed(call, error)
     except BaseException:
-        run.let_go()
+        run.let_go(call)
         raise
     return run.returned(call, output)
 
@@ -136,7 +136,7 @@ async def atransform(
                     async with AsyncExitStack() as opened:
                         try:
                             await _may_run(run)
-                            opened.callback(run.let_go)
+                            opened.callback(run.let_go, action)
                             run.enter(action)
                             charge = acharged(run, action, partial(_read, run, action, replay))
                             call = await opened.enter_async_context(charge)

@@ -58,7 +58,7 @@ def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfig, kwa
     except Exception as error:  # the machine decides what becomes of it
         return run.failed(call, error)
     except BaseException:
-        run.let_go()
+        run.let_go(call)
         raise
     return run.returned(call, output)
 
@@ -83,6 +83,8 @@ def _call(run: PolicyRun, call: Call, config: RunnableConfig, work: Callable[[],
         except BaseException as raised:  # carried to the waiting thread
             error = raised
         entered.leave()
+        if token.cancelled:
+            entered.context.run(run.came_late, call, error)
         inbox.put((output, error))
 
     until = clock.now() + call.timeout
@@ -139,7 +141,7 @@ def transform(
                 with ExitStack() as opened:
                     try:
                         _may_run(run)
-                        opened.callback(run.let_go)
+                        opened.callback(run.let_go, action)
                         run.enter(action)
                         call = opened.enter_context(charged(run, action, partial(_read, run, action, replay, config)))
                         source = opened.enter_context(closing(_open(run, call, replay, config, kwargs)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus.errors import BranchAbandonedError
+from langchain_parallel_plus.observe.correlation import located_by
 from langchain_parallel_plus.observe.event import Event, EventKind, emit, listening
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from langchain_parallel_plus._engine.cancel import CancelToken
     from langchain_parallel_plus._engine.capacity import Capacity, Permit
-    from langchain_parallel_plus.limits import RateLimiter
+    from langchain_parallel_plus.limits import Cost, RateLimiter
+    from langchain_parallel_plus.limits.tokens.usage import Usage
 
 __all__ = ("Scope", "Tally", "blocked_loop", "current_scope")
 
@@ -74,11 +76,20 @@ class Scope:
     tally: Tally = field(default_factory=Tally)
     step: object = None
     """The runnable that is this branch."""
+    fan_out: str = ""
+    """Its fan-out's name."""
+    attempt: int | None = None
+    """The number of the call under way, where a policy makes several."""
 
     @property
     def lane(self) -> str:
         """The name under which limiters queue this branch's calls."""
         return "/".join(self.path)
+
+    @property
+    def correlation(self) -> dict[str, str]:
+        """What a log record says of this branch: see `CorrelationFilter`."""
+        return {"lcpp_run_id": str(self.run_id), "lcpp_fan_out": self.fan_out, "lcpp_branch": self.lane}
 
     def current(self) -> Scope:
         """Return the innermost scope of the running code; this one where the context was lost."""
@@ -98,7 +109,13 @@ class Scope:
         """Return the seconds left to the tightest deadline, or `None` without one."""
         return None if self.deadline is None else self.deadline - self.now()
 
-    def for_call(self, seconds: float | None, now: Callable[[], float], token: CancelToken | None = None) -> Scope:
+    def for_call(
+        self,
+        seconds: float | None,
+        now: Callable[[], float],
+        token: CancelToken | None = None,
+        attempt: int | None = None,
+    ) -> Scope:
         """Return this scope for one call in it: on the clock `now`, at most `seconds` long, given up with `token`."""
         left = [limit for limit in (self.remaining(), seconds) if limit is not None]
         deadline = now() + min(left) if left else None
@@ -115,6 +132,8 @@ class Scope:
             self.permit,
             self.tally,
             self.step,
+            self.fan_out,
+            attempt,
         )
 
     @contextmanager
@@ -141,14 +160,49 @@ class Scope:
     def emit(self, kind: EventKind, **facts: Any) -> None:
         """Tell whoever listens a fact about this branch."""
         if listening():
+            facts.setdefault("attempt", self.attempt)
             emit(Event(kind=kind, at=self.now(), run_id=self.run_id, path=self.path, **facts))
 
-    def waited(self, *, limiter: str, dimension: str, seconds: float, model: str, call: UUID) -> None:
-        """Record an admission of a model call by a limiter and what it cost in time."""
-        self.tally.add(waited=seconds)
-        detail = {"limiter": limiter, "dimension": dimension, "model": model, "call": call}
-        self.emit("limiter.wait", seconds=seconds, detail=detail)
+    def queued(self, *, limiter: str, model: str, call: UUID) -> None:
+        """Tell that a call begins to wait for a limiter."""
+        if listening():
+            self.emit("limiter.queue", detail={"limiter": limiter, "model": model, "call": call})
 
-    def settled(self, *, input_tokens: int | None, output_tokens: int | None, model: str) -> None:
-        """Record what a model call used."""
-        self.emit("model.usage", detail={"input_tokens": input_tokens, "output_tokens": output_tokens, "model": model})
+    def waited(
+        self, *, limiter: str, dimension: str, seconds: float, model: str, call: UUID, cost: Cost | None = None
+    ) -> None:
+        """Record an admission of a call by a limiter, what it cost in time, and what was charged for it."""
+        self.tally.add(waited=seconds)
+        if listening():
+            detail = {"limiter": limiter, "dimension": dimension, "model": model, "call": call, **_charged(cost)}
+            self.emit("limiter.wait", seconds=seconds, detail=detail)
+
+    def called(self, *, model: str, call: UUID) -> None:
+        """Tell that a model call is admitted by all limiters, and begins."""
+        if listening():
+            self.emit("model.start", detail={"model": model, "call": call})
+
+    def settled(self, *, usage: Usage | None, model: str, call: UUID, failed: bool = False) -> None:
+        """Tell that a model call is over, and what it used."""
+        if not listening():
+            return
+        counted = dict.fromkeys(_COUNTS) if usage is None else {name: getattr(usage, name) for name in _COUNTS}
+        detail = {**counted, "model": model, "call": call}
+        self.emit("model.usage", outcome="failed" if failed else "ok", detail=detail)
+
+
+_COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
+
+
+def _charged(cost: Cost | None) -> dict[str, float]:
+    if cost is None:
+        return {}
+    return {
+        "requests": cost.requests,
+        "tokens": cost.total_tokens,
+        "input_tokens": cost.input_tokens,
+        "output_tokens": cost.output_tokens,
+    }
+
+
+located_by(current_scope.get)

@@ -29,6 +29,7 @@ from langchain_parallel_plus.errors import (
 from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.limits.gate import branch_gate as gate_module
 from langchain_parallel_plus.limits.gate.branch_gate import BranchGate
+from langchain_parallel_plus.limits.tokens.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -91,8 +92,16 @@ class Scope:
     def waited(self, **fact: Any) -> None:
         self.waits.append(fact)
 
-    def settled(self, **fact: Any) -> None:
-        self.uses.append(fact)
+    def queued(self, **fact: Any) -> None:
+        """Nothing is to be remembered."""
+
+    def called(self, **fact: Any) -> None:
+        """Nothing is to be remembered."""
+
+    def settled(self, *, usage: Usage | None, model: str, **fact: Any) -> None:
+        if usage is not None:
+            tokens = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+            self.uses.append({**tokens, "model": model})
 
 
 @dataclass(eq=False)

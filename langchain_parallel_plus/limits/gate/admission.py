@@ -49,6 +49,7 @@ def admission(call: OpenCall, *, forced: bool = False) -> Generator[Ticket, None
         if call.ended:  # swept while it was on its way here
             ticket.cancel()
         if ticket.delay > 0 or not ticket.granted:
+            scope.queued(limiter=limiter.name, model=call.request.model, call=call.run_id)
             forget = scope.on_cancel(ticket.cancel)
             try:
                 yield ticket
@@ -65,8 +66,10 @@ def admission(call: OpenCall, *, forced: bool = False) -> Generator[Ticket, None
             seconds=ticket.waited,
             model=call.request.model,
             call=call.run_id,
+            cost=ticket.cost,
         )
     call.admitted = True
+    scope.called(model=call.request.model, call=call.run_id)
 
 
 def admit_in_thread(call: OpenCall) -> None:

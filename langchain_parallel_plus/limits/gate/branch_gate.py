@@ -155,10 +155,8 @@ class BranchGate:
             return
         usage = read_usage(response, batch=call.group.size)
         call.settle(usage, heard_in_answer(response, time.time()))
-        if usage is not None and not usage.from_cache:
-            call.scope.settled(
-                input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, model=call.request.model
-            )
+        paid = None if usage is not None and usage.from_cache else usage
+        call.scope.settled(usage=paid, model=call.request.model, call=run_id)
 
     def fail(self, run_id: UUID, error: BaseException, response: object) -> None:
         """Close a run that has failed, and heed what the provider said; again, or unknown, it changes nothing."""
@@ -168,6 +166,7 @@ class BranchGate:
         sent = not isinstance(error, LimiterError)
         snapshot = heard_in_error(error, response, time.time()) if sent else None
         call.fail(classify_failed_call(error, response), snapshot, sent=sent)
+        call.scope.settled(usage=None, model=call.request.model, call=run_id, failed=True)
 
     def _claim(self, run_id: UUID, start: Start) -> OpenCall | None:
         if _LEDGER.find(run_id) is not None:
