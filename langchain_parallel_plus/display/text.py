@@ -4,46 +4,100 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from langchain_parallel_plus.display import words
+from langchain_parallel_plus.observe.timeline import timeline
+from langchain_parallel_plus.observe.tree import roots
+
 if TYPE_CHECKING:
-    from langchain_parallel_plus.observe.report import BranchReport, FanOutReport, RunReport
+    from collections.abc import Sequence
+
+    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
+    from langchain_parallel_plus.observe.report import RunReport
 
 __all__ = ("report_text",)
 
 _BAR = 24
 _ROWS = 50
+_FAN_OUTS = 8
+"""Shown one by one; of more, the summary and the slowest."""
 _NAME = 28
+_TEXTS = 2
+"""Columns from the left that are text, and not numbers."""
 
-_HEADINGS = ("branch", "outcome", "attempts", "wait s", "back-off s", "seconds", "tokens")
+_HEADINGS = ("branch", "outcome", "attempts", "wait s", "back-off s", "useful s", "seconds", "tokens")
 
 
 def report_text(report: RunReport) -> str:
-    """Return a table for each fan-out; the bar shows when a branch ran within the whole."""
+    """Return a table for each fan-out; the bar shows what a branch did when, within the whole."""
     fan_outs = report.fan_outs
     if not fan_outs:
         return "no fan-out ran"
-    shown = [_fan_out_text(fan_out) for fan_out in fan_outs[:_ROWS]]
-    if len(fan_outs) > _ROWS:
-        shown.append(f"... and {len(fan_outs) - _ROWS} more fan-outs")
-    return "\n\n".join(shown)
+    top = roots(fan_outs)
+    shown, parts = fan_outs, []
+    if len(top) > 1:
+        parts.append(_runs(report))
+    if len(fan_outs) > _FAN_OUTS:
+        slowest = max(top, key=lambda one: one.seconds or 0.0)
+        shown = [slowest, *(one for branch in slowest.branches.values() for one in branch.nested)][:_FAN_OUTS]
+        parts.append("the slowest run:")
+    parts += [_fan_out_text(fan_out) for fan_out in shown]
+    parts += [_synthesis(one) for one in report.syntheses[:_FAN_OUTS]]
+    parts.append(f"bars: {', '.join(f'{look.letter} {look.name}' for look in words.LOOKS.values())}")
+    return "\n\n".join(parts)
+
+
+def _runs(report: RunReport) -> str:
+    rows = [("fan-out", "runs", "failed", "p50", "p95", "wait p50", "wait p95")]
+    for one in report.aggregates[:_ROWS]:
+        where = f" in {'/'.join(one.path)}" if one.path else ""
+        times = (one.seconds.p50, one.seconds.p95, one.wait.p50, one.wait.p95)
+        rows.append(
+            (_short(one.name + where, 60), str(one.runs), str(one.failed), *map(words.seconds, times))  # type: ignore[arg-type]  # as many as there are headings
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [_line(row, widths, texts=1) for row in rows]
+    together = report.together
+    if together is not None:
+        lines.append(
+            ", ".join(f"{name} {value}" for name, value, _ in words.numbers(together)) + " (all runs together)"
+        )
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _fan_out_text(fan_out: FanOutReport) -> str:
-    took = "running" if fan_out.seconds is None else f"{fan_out.seconds:.2f} s"
-    where = f" in {'/'.join(fan_out.path)}" if fan_out.path else ""
-    title = f"{_short(fan_out.name, 60)}{where}: {took}{', failed' if fan_out.failed else ''}"
     branches = list(fan_out.branches.values())
-    rows = [_row(branch) for branch in branches[:_ROWS]]
-    widths = [max(len(row[i]) for row in (_HEADINGS, *rows)) for i in range(len(_HEADINGS))]
-    whole = fan_out.seconds or max((b.started + b.seconds - fan_out.started for b in branches), default=0.0)
-    lines = [title, _line(_HEADINGS, widths)]
+    priced = fan_out.price is not None
+    headings = (*_HEADINGS, "cost") if priced else _HEADINGS
+    rows = [_row(fan_out, branch, priced) for branch in branches[:_ROWS]]
+    widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
+    whole = fan_out.seconds or max((b.ended - fan_out.started for b in branches), default=0.0)
+    lines = [*_header(fan_out), _line(headings, widths).rstrip()]
     for branch, row in zip(branches, rows, strict=False):
-        lines.append(f"{_line(row, widths)}  {_bar(branch, fan_out.started, whole)}".rstrip())
+        mark = "  <- critical" if branch.path == fan_out.measures.critical and len(branches) > 1 else ""
+        lines.append(f"{_line(row, widths)}  {_bar(branch, fan_out.started, whole)}{mark}".rstrip())
     if len(branches) > _ROWS:
         lines.append(f"... and {len(branches) - _ROWS} more branches")
     return "\n".join([*lines, *_waits(branches)])
 
 
-def _waits(branches: list[BranchReport]) -> list[str]:
+def _header(fan_out: FanOutReport) -> list[str]:
+    took = "running" if fan_out.seconds is None else f"{fan_out.seconds:.2f} s"
+    where = f" in {'/'.join(fan_out.path)}" if fan_out.path else ""
+    state = "" if fan_out.outcome in (None, "ok") else f", {fan_out.outcome}"
+    lines = [f"{_short(fan_out.name, 60)}{where}: {took}{state}"]
+    numbers = words.numbers(fan_out)
+    if numbers:
+        lines.append(", ".join(f"{name} {value}" for name, value, _ in numbers))
+    told = fan_out.measures
+    lost = [f"{words.LOOKS[cause].name} {words.seconds(value)}" for cause, value in told.lost.items() if value >= 0.005]
+    if told.critical is not None and len(fan_out.branches) > 1:
+        useful = f"useful work {words.seconds(told.branches[told.critical].useful)}"
+        lines.append(f"critical branch {_short('/'.join(told.critical), 60)}: {', '.join([useful, *lost])}")
+    advice = words.advice(fan_out)
+    return [*lines, advice] if advice else lines
+
+
+def _waits(branches: Sequence[BranchReport]) -> list[str]:
     """Return a line for each rate limit that a branch has waited for."""
     found = [
         (_short(branch.name, _NAME), f"{seconds:.2f}", f"{_short(limiter, _NAME)}: {dimension}")
@@ -60,36 +114,52 @@ def _waits(branches: list[BranchReport]) -> list[str]:
     return ["waited for rate limits:", *lines]
 
 
-def _row(branch: BranchReport) -> tuple[str, ...]:
-    outcome = branch.outcome or "running"
-    tokens = branch.input_tokens + branch.output_tokens
-    return (
+def _row(fan_out: FanOutReport, branch: BranchReport, priced: bool) -> tuple[str, ...]:
+    measures = fan_out.measures.branches.get(branch.path)
+    cells = (
         _short(branch.name, _NAME),
-        f"{outcome} ({branch.error.value})" if branch.error else outcome,
+        words.outcome(branch),
         str(branch.attempts),
         f"{branch.wait:.2f}",
         f"{branch.backoff:.2f}",
+        "-" if measures is None else f"{measures.useful:.2f}",
         f"{branch.seconds:.2f}",
-        str(tokens) if tokens else "-",
+        words.tokens(branch),
+    )
+    return (*cells, "-" if measures is None else words.money(measures.cost)) if priced else cells
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], texts: int = _TEXTS) -> str:
+    return "  ".join(
+        cell.ljust(width) if i < texts else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
     )
 
 
-def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    texts = [
-        cell.ljust(width) if i < 2 else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "  ".join(texts).rstrip() if cells is _HEADINGS else "  ".join(texts)
-
-
 def _bar(branch: BranchReport, started: float, whole: float) -> str:
+    """Return what the branch did at the middle of each of the bar's steps; at least one sign."""
     if whole <= 0:
         return ""
-    before = round(_BAR * min(max(branch.started - started, 0.0) / whole, 1.0))
-    length = max(round(_BAR * min(branch.seconds / whole, 1.0)), 1)
-    return " " * before + "#" * min(length, _BAR - before)
+    segments = timeline(branch).segments
+    signs = [" "] * _BAR
+    for step in range(_BAR):
+        at = started + (step + 0.5) / _BAR * whole
+        if branch.started <= at < branch.ended:
+            look = next((words.look_of(one) for one in segments if one.started <= at < one.ended), None)
+            signs[step] = "-" if look is None else look.letter
+    if segments and not "".join(signs).strip():
+        first = segments[-1]
+        at = min(int((first.started - started) / whole * _BAR), _BAR - 1)
+        signs[max(at, 0)] = words.look_of(first).letter
+    return "".join(signs).rstrip()
+
+
+def _synthesis(one: SynthesisReport) -> str:
+    how = "" if one.outcome in (None, "ok") else f", {one.outcome}"
+    took = "running" if one.seconds is None else words.seconds(one.seconds)
+    return f"synthesis of {one.inputs} outputs ({one.strategy}): {took}{how}"
 
 
 def _short(text: str, length: int) -> str:
-    flat = " ".join(text.split())
+    flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return flat if len(flat) <= length else f"{flat[: length - 3]}..."

@@ -1,135 +1,128 @@
-"""`collect_report()`: what each branch waited for, how often it was called, and how long it took."""
+"""`collect_report()`: what each branch waited for, how often it was called, how long it took, and what that cost."""
 
 from __future__ import annotations
 
-import threading
+import json
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from langchain_parallel_plus.observe.event import Event, subscribed
+from langchain_parallel_plus.observe.aggregates import FanOutAggregate, aggregate
+from langchain_parallel_plus.observe.chrome_trace import chrome_trace
+from langchain_parallel_plus.observe.collector import Collector
+from langchain_parallel_plus.observe.event import subscribed
+from langchain_parallel_plus.observe.plain_report import plain, rows
+from langchain_parallel_plus.observe.prices import PriceOf, Prices, price_of
+from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
+from langchain_parallel_plus.observe.together import sharing, together
+from langchain_parallel_plus.observe.tree import roots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from uuid import UUID
+    from os import PathLike
 
-    from langchain_parallel_plus.outcome import BranchOutcome, ErrorKind
+    from langchain_parallel_plus.observe.event import Event
 
 __all__ = ("BranchReport", "FanOutReport", "RunReport", "collect_report")
-
-
-@dataclass(slots=True)
-class BranchReport:
-    """One branch of one call."""
-
-    path: tuple[str, ...]
-    """The branch's name, after those of the branches around it."""
-    outcome: BranchOutcome | None = None
-    """`None` while it runs."""
-    error: ErrorKind | None = None
-    started: float = 0.0
-    """Seconds after the report began."""
-    seconds: float = 0.0
-    """From start to end, all of the following included."""
-    wait: float = 0.0
-    """Seconds that its model calls waited for rate limits; calls at the same time count each."""
-    backoff: float = 0.0
-    """Seconds between a failed attempt and the next."""
-    attempts: int = 1
-    calls: int = 0
-    """Model calls that rate limiters admitted."""
-    waits: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Of `wait`: the seconds by limiter and by what was waited for: a rate's name, "concurrency", "pause" (after a
-    refusal), "probe" (for the answer to the first call at a quota that nobody knows) or "burst" (for its turn in a
-    large burst)."""
-    input_tokens: int = 0
-    output_tokens: int = 0
-    _admitted: set[UUID] = field(default_factory=set, repr=False)
-    """The runs of the calls: several limiters may admit one."""
-
-    @property
-    def name(self) -> str:
-        """The path as one string."""
-        return "/".join(self.path)
-
-    def waited(self, seconds: float, *, limiter: str, dimension: str, call: UUID) -> None:
-        """Record that a limiter has admitted a call, and after how long."""
-        self.wait += seconds
-        if dimension:  # else it passed at once, in microseconds
-            self.waits[limiter, dimension] = self.waits.get((limiter, dimension), 0.0) + seconds
-        self._admitted.add(call)
-        self.calls = len(self._admitted)
-
-
-@dataclass(slots=True)
-class FanOutReport:
-    """One call of one fan-out."""
-
-    name: str
-    path: tuple[str, ...]
-    """The branches around it; empty for an outermost fan-out."""
-    started: float
-    """Seconds after the report began."""
-    seconds: float | None = None
-    """`None` while it runs."""
-    failed: bool = False
-    alone: bool = False
-    """Whether it is no fan-out but a `RunnableWithPolicy` outside any."""
-    branches: dict[tuple[str, ...], BranchReport] = field(default_factory=dict)
-    """By path."""
 
 
 class RunReport:
     """Everything that ran inside `collect_report()`, as it was at the time of reading.
 
-    `print(report)` shows it as text.
+    `print(report)` shows it as text, and a notebook as a waterfall. Its numbers are those of `FanOutReport.measures`.
+
+    Args:
+        prices: What tokens cost; see `collect_report`.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._began: float | None = None
-        self._fan_outs: dict[UUID, FanOutReport] = {}
+    def __init__(self, prices: Prices | None = None) -> None:
+        self._price: PriceOf | None = price_of(prices)
+        self._collector = Collector()
+        self._known: tuple[int, tuple[FanOutReport, ...]] = (0, ())
 
     @property
     def fan_outs(self) -> list[FanOutReport]:
-        """The fan-outs, in the order in which they began."""
-        with self._lock:
-            return list(self._fan_outs.values())
+        """The fan-outs, nested ones too, in the order in which they began."""
+        heard = self._collector.heard
+        if self._known[0] != heard:
+            self._known = heard, _marked(self._collector.fan_outs(self._price))
+        return list(self._known[1])
 
     @property
     def branches(self) -> list[BranchReport]:
         """The branches of all fan-outs."""
         return [branch for fan_out in self.fan_outs for branch in fan_out.branches.values()]
 
+    @property
+    def syntheses(self) -> list[SynthesisReport]:
+        """The syntheses, in the order in which they began."""
+        return list(self._collector.syntheses())
+
+    @property
+    def aggregates(self) -> list[FanOutAggregate]:
+        """The runs of each fan-out together: p50 and p95 of their times and waits, and their costs."""
+        return list(aggregate(self.fan_outs))
+
+    @property
+    def together(self) -> FanOutReport | None:
+        """Runs that went on at the same time, as in a batch, as one fan-out with numbers of its own.
+
+        `None` for a single run, and for runs that did not overlap. A limit that several runs share says little about
+        each of them.
+        """
+        return together(roots(self.fan_outs))
+
+    @property
+    def cost(self) -> float | None:
+        """Of all model calls; `None` without a price for each of them."""
+        costs = [one.measures.cost for one in roots(self.fan_outs)]
+        return None if None in costs or not costs else sum(cost or 0.0 for cost in costs)
+
+    @property
+    def fan_out_error_rate(self) -> float | None:
+        """Share of fan-outs that failed, of those that have ended."""
+        ended = [one for one in self.fan_outs if one.seconds is not None]
+        return sum(one.failed for one in ended) / len(ended) if ended else None
+
     def take_in(self, event: Event) -> None:
         """Record an event."""
-        with self._lock:
-            if self._began is None:
-                self._began = event.at
-            match event.kind:
-                case "fan_out.start":
-                    self._start(event, event.detail["name"])
-                case "fan_out.end":
-                    fan_out = self._fan_out(event)
-                    fan_out.seconds, fan_out.failed = event.seconds, event.outcome == "failed"
-                case _:
-                    self._branch(event)
+        self._collector.take_in(event)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data: a list of fan-outs, each with a list of branches; seconds as floats."""
-        return {
-            "fan_outs": [
-                {
-                    "name": fan_out.name,
-                    "path": list(fan_out.path),
-                    "started": fan_out.started,
-                    "seconds": fan_out.seconds,
-                    "failed": fan_out.failed,
-                    "branches": [_plain(branch) for branch in fan_out.branches.values()],
-                }
-                for fan_out in self.fan_outs
-            ]
-        }
+        """Return plain data: a list of fan-outs, each with its numbers and a list of branches; seconds as floats."""
+        return plain(self.fan_outs, self.syntheses, self.aggregates)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Return `to_dict()` as JSON."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat dict for each branch, such as `pandas.DataFrame(report.rows())` takes."""
+        return rows(self.fan_outs)
+
+    def to_chrome_trace(self) -> dict[str, Any]:
+        """Return the timelines in the Trace Event Format: write it as JSON and open it at ui.perfetto.dev.
+
+        Example:
+            ```python
+            Path("trace.json").write_text(json.dumps(report.to_chrome_trace()))
+            ```
+        """
+        return chrome_trace(self.fan_outs, self.syntheses)
+
+    def to_html(self, path: str | PathLike[str] | None = None) -> str:
+        """Return the waterfall as a piece of HTML; write it to a file as a page, if `path` is given."""
+        from langchain_parallel_plus.display.page import page
+        from langchain_parallel_plus.display.waterfall import report_html
+
+        html = report_html(self)
+        if path is not None:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(page("Report", html))
+        return html
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
     def __str__(self) -> str:
         from langchain_parallel_plus.display.text import report_text  # display reads observe
@@ -139,61 +132,26 @@ class RunReport:
     def __repr__(self) -> str:
         return str(self)
 
-    def _start(self, event: Event, name: str) -> FanOutReport:
-        fan_out = FanOutReport(name, event.path, event.at - (self._began or event.at))
-        fan_out.alone = event.kind != "fan_out.start"
-        for key in event.detail.get("branches", ()):
-            path = (*event.path, key)
-            fan_out.branches[path] = BranchReport(path, started=fan_out.started)
-        self._fan_outs[event.run_id] = fan_out
-        return fan_out
 
-    def _fan_out(self, event: Event) -> FanOutReport:
-        """Return the fan-out of an event; a run under a policy outside any fan-out counts as one of one branch."""
-        known = self._fan_outs.get(event.run_id)
-        if known is None:
-            known = self._start(replace(event, path=()), event.path[0] if event.path else "run")
-        if event.kind == "branch.end" and len(known.branches) == 1 and known.alone:
-            known.seconds, known.failed = event.seconds, event.error is not None
-        return known
-
-    def _branch(self, event: Event) -> None:
-        branches = self._fan_out(event).branches
-        branch = branches.setdefault(event.path, BranchReport(event.path, started=event.at - (self._began or event.at)))
-        match event.kind:
-            case "branch.end":
-                branch.outcome, branch.error = event.outcome, event.error
-                branch.seconds = event.seconds or 0.0
-                branch.attempts = event.attempt or 0
-            case "attempt.start":
-                branch.attempts = event.attempt or 0
-            case "backoff":
-                branch.backoff += event.seconds or 0.0
-            case "limiter.wait":
-                told = event.detail
-                branch.waited(
-                    event.seconds or 0.0, limiter=told["limiter"], dimension=told["dimension"], call=told["call"]
-                )
-            case "model.usage":
-                branch.input_tokens += event.detail["input_tokens"] or 0
-                branch.output_tokens += event.detail["output_tokens"] or 0
-
-
-def _plain(branch: BranchReport) -> dict[str, Any]:
-    names = ("outcome", "error", "started", "seconds", "wait", "backoff", "attempts", "calls")
-    tokens = ("input_tokens", "output_tokens")
-    waits = [
-        {"limiter": limiter, "dimension": dimension, "seconds": seconds}
-        for (limiter, dimension), seconds in branch.waits.items()
-    ]
-    return {"name": branch.name, **{name: getattr(branch, name) for name in (*names, *tokens)}, "waits": waits}
+def _marked(fan_outs: tuple[FanOutReport, ...]) -> tuple[FanOutReport, ...]:
+    """Return them, the outermost ones with whether other runs used their limits at the same time."""
+    top = roots(fan_outs)
+    shared = {top[index].run_id for index in sharing(top)}
+    return tuple(replace(one, shared=True) if one.run_id in shared else one for one in fan_outs)
 
 
 @contextmanager
-def collect_report() -> Iterator[RunReport]:
+def collect_report(prices: Prices | None = None) -> Iterator[RunReport]:
     """Collect what every fan-out does that is called inside, and in tasks started inside.
 
     A thread that you start yourself has a context of its own: run its work with `contextvars.copy_context().run`.
+
+    Args:
+        prices: What a million tokens cost, by model, such as `{"gpt-4o-mini*": Price(input=0.15, output=0.60)}`; or a
+            function of a `ModelCall`, such as `observe.genai_prices()`. Without it the report has no costs.
+
+    Raises:
+        DeclarationError: Something in `prices` is no price.
 
     Example:
         ```python
@@ -202,6 +160,6 @@ def collect_report() -> Iterator[RunReport]:
         print(report)
         ```
     """
-    report = RunReport()
+    report = RunReport(prices)
     with subscribed(report.take_in):
         yield report

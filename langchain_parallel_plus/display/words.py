@@ -1,0 +1,120 @@
+"""How numbers and activities are put in words, the same in text and in HTML."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from langchain_parallel_plus.observe.measures import FanOutMeasures
+    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport
+    from langchain_parallel_plus.observe.timeline import Activity, Segment
+
+__all__ = ("LOOKS", "Look", "advice", "look_of", "money", "numbers", "outcome", "seconds", "share", "times", "tokens")
+
+
+class Look(NamedTuple):
+    """How an activity is shown: what it is called, its letter, its colour."""
+
+    name: str
+    letter: str
+    colour: str
+
+
+LOOKS: dict[Activity, Look] = {
+    "useful": Look("useful work", "#", "#2f855a"),
+    "wasted": Look("failed or unused attempts", "x", "#c0392b"),
+    "wait": Look("waiting for rate limits", "w", "#4a72b0"),
+    "backoff": Look("backing off", "b", "#8e5ea2"),
+    "cap": Look("waiting for max_concurrency", "q", "#737373"),
+    "overhead": Look("overhead", "-", "#8a7a3c"),
+}
+
+
+def look_of(segment: Segment) -> Look:
+    """Return how a stretch of a branch's time is shown; an attempt by what became of it."""
+    look = LOOKS[segment.activity]
+    attempt = segment.attempt
+    if attempt is None:
+        return look
+    letter = {"failed": "x", "timed_out": "t", "cancelled": "c", None: "?"}.get(attempt.outcome, look.letter)
+    how = attempt.outcome or "running"
+    return Look(f"attempt {attempt.number}, {attempt.role}: {how}", letter, look.colour)
+
+
+def seconds(value: float | None) -> str:
+    """Return seconds with as many digits as mean something."""
+    if value is None:
+        return "n/a"
+    return f"{value:.3f} s" if value < 0.1 else f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
+
+
+def share(value: float | None) -> str:
+    """Return a share in percent."""
+    return "n/a" if value is None else f"{100 * value:.0f} %"
+
+
+def times(value: float | None) -> str:
+    """Return a factor."""
+    return "n/a" if value is None else f"{value:.2f}x"
+
+
+def money(value: float | None) -> str:
+    """Return an amount in the currency of the prices."""
+    return "n/a" if value is None else f"{value:.6f}".rstrip("0").rstrip(".") if value else "0"
+
+
+def outcome(branch: BranchReport) -> str:
+    """Return how a branch ended."""
+    how = branch.outcome or ("running" if branch.began is not None else "waiting")
+    return f"{how} ({branch.error.value})" if branch.error else how
+
+
+def tokens(branch: BranchReport) -> str:
+    """Return how many tokens a branch's own model calls used."""
+    used = branch.input_tokens + branch.output_tokens
+    return f"{used:,}".replace(",", " ") if used else "-"
+
+
+def numbers(fan_out: FanOutReport) -> list[tuple[str, str, str]]:
+    """Return the numbers that have a meaning for `fan_out`: name, value, and what the value means."""
+    told = fan_out.measures
+    found = [
+        ("speedup", times(told.speedup), "sum of useful work / wall time (estimated; compare() measures it)"),
+        ("efficiency", share(told.efficiency), "share of the slots' time that was useful work"),
+        (
+            "limit efficiency",
+            share(told.limit_efficiency),
+            "least time that the limits allow / wall time; at 100 % nothing else holds it up",
+        ),
+        ("utilisation", share(told.utilisation), "share of the slots' time in which something worked, of use or not"),
+        ("straggler", times(told.straggler), "work of the slowest branch / of the median one"),
+    ]
+    if fan_out.price is not None:
+        found.append(("cost", money(told.cost), "of all model calls, those of failed attempts included"))
+    return [one for one in found if one[1] != "n/a" or one[0] == "cost"]
+
+
+def advice(fan_out: FanOutReport) -> str:
+    """Return in one sentence what holds a fan-out up; empty where nothing stands out."""
+    told, took = fan_out.measures, fan_out.seconds
+    if not took or told.critical is None:
+        return ""
+    cause, lost = max(told.lost.items(), key=lambda one: one[1])
+    if lost < 0.1 * took:
+        return _of_stragglers(told)
+    return f"{seconds(lost)} of {seconds(took)} {_ADVICE[cause]}"
+
+
+_ADVICE: dict[Activity, str] = {
+    "wait": "went on waiting for rate limits: only more quota, or fewer tokens, make this faster",
+    "backoff": "went on back-off: the provider fails or refuses; a fallback would not wait",
+    "wasted": "went on attempts that failed or were not used: a fallback, or an earlier timeout, saves some of it",
+    "cap": "went on waiting for a turn under max_concurrency: raise it if the limits allow",
+    "overhead": "went on neither work nor waits: the work is small, or the machine is busy",
+}
+
+
+def _of_stragglers(told: FanOutMeasures) -> str:
+    if told.straggler is not None and told.straggler > 2:
+        return f"the slowest branch works {times(told.straggler)} as long as the median one: a hedge or a timeout pays"
+    return ""

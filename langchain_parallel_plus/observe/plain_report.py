@@ -1,0 +1,135 @@
+"""Reports as plain data: nested for JSON, flat for tables."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_parallel_plus.observe.aggregates import FanOutAggregate
+    from langchain_parallel_plus.observe.measures import FanOutMeasures
+    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
+
+__all__ = ("plain", "rows")
+
+_TOLD = ("outcome", "error", "started", "seconds", "wait", "backoff", "attempts", "calls")
+_TOKENS = ("input_tokens", "output_tokens")
+_NUMBERS = (
+    "ran",
+    "useful",
+    "speedup",
+    "efficiency",
+    "floor",
+    "limit_efficiency",
+    "utilisation",
+    "straggler",
+    "attempts",
+    "failed_attempts",
+    "failed_branches",
+    "attempt_error_rate",
+    "branch_error_rate",
+    "cost",
+    "cost_useful",
+)
+
+
+def plain(
+    fan_outs: Sequence[FanOutReport], syntheses: Sequence[SynthesisReport], aggregates: Sequence[FanOutAggregate]
+) -> dict[str, Any]:
+    """Return a report as dicts, lists, strings and numbers; what is not known is `None`."""
+    return {
+        "fan_outs": [_fan_out(one) for one in fan_outs],
+        "syntheses": [{**_fields(one), "path": list(one.path)} for one in syntheses],
+        "aggregates": [{**asdict(one), "path": list(one.path)} for one in aggregates],
+    }
+
+
+def _fields(one: SynthesisReport) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in ("strategy", "inputs", "started", "seconds", "outcome")}
+
+
+def _fan_out(fan_out: FanOutReport) -> dict[str, Any]:
+    measures = fan_out.measures
+    return {
+        "name": fan_out.name,
+        "run_id": None if fan_out.run_id is None else str(fan_out.run_id),
+        "path": list(fan_out.path),
+        "started": fan_out.started,
+        "seconds": fan_out.seconds,
+        "failed": fan_out.failed,
+        "outcome": fan_out.outcome,
+        "max_concurrency": fan_out.max_concurrency,
+        "measures": _measures(measures),
+        "branches": [_branch(branch, measures) for branch in fan_out.branches.values()],
+    }
+
+
+def _measures(measures: FanOutMeasures) -> dict[str, Any]:
+    return {
+        **{name: getattr(measures, name) for name in _NUMBERS},
+        "critical": None if measures.critical is None else "/".join(measures.critical),
+        "critical_path": ["/".join(path) for path in measures.critical_path],
+        "lost": dict(measures.lost),
+        "limiters": [{**asdict(one), "share": one.share} for one in measures.limiter_use],
+    }
+
+
+def _branch(branch: BranchReport, measures: FanOutMeasures) -> dict[str, Any]:
+    waits = [
+        {"limiter": limiter, "dimension": dimension, "seconds": seconds}
+        for (limiter, dimension), seconds in branch.waits.items()
+    ]
+    attempts = [
+        {
+            "number": one.number,
+            "role": one.role,
+            "started": one.started,
+            "ended": one.ended,
+            "outcome": one.outcome,
+            "error": one.error,
+        }
+        for one in branch.attempt_log
+    ]
+    known = {name: getattr(branch, name) for name in (*_TOLD, *_TOKENS)}
+    return {
+        "name": branch.name,
+        **known,
+        "waits": waits,
+        "attempt_log": attempts,
+        "late": branch.late,
+        **_own(branch, measures),
+    }
+
+
+def _own(branch: BranchReport, measures: FanOutMeasures) -> dict[str, Any]:
+    """Return a branch's numbers; what runs under a policy inside a branch has none of its own."""
+    own = measures.branches.get(branch.path)
+    lost = {} if own is None else own.lost
+    return {
+        "useful": None if own is None else own.useful,
+        "wasted": None if own is None else own.wasted,
+        "waited": lost.get("wait"),
+        "queued": lost.get("cap"),
+        "overhead": lost.get("overhead"),
+        "slack": None if own is None else own.slack,
+        "cost": None if own is None else own.cost,
+        "cost_useful": None if own is None else own.cost_useful,
+        "critical": branch.path == measures.critical,
+    }
+
+
+def rows(fan_outs: Sequence[FanOutReport]) -> list[dict[str, Any]]:
+    """Return one flat dict for each branch."""
+    return [
+        {
+            "fan_out": fan_out.name,
+            "run_id": None if fan_out.run_id is None else str(fan_out.run_id),
+            "branch": branch.name,
+            **{name: getattr(branch, name) for name in (*_TOLD, *_TOKENS)},
+            **_own(branch, fan_out.measures),
+        }
+        for fan_out in fan_outs
+        for branch in fan_out.branches.values()
+    ]
