@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from langchain_parallel_plus.outcome import FanOutDict
 
-__all__ = ("RunnableParallelPlus",)
+__all__ = ("RunnableParallelPlus", "checked_limits")
 
 Step = Runnable[Input, Any] | Callable[[Input], Any]
 BranchLike = Step[Input] | Mapping[str, Step[Input]]
@@ -103,7 +103,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
         self.name = _checked_name(given.get("name"))
         self.policies = _policies(given.get("policies")).checked_for(keys)
         self.join = _checked_join(given.get("join"), len(keys))
-        self.limits = _checked_limits(given.get("limits"))
+        self.limits = checked_limits(given.get("limits"))
 
     def with_policy(self, default: BranchPolicy | None = None, /, **by_branch: BranchPolicy) -> Self:
         """Return a copy whose branches are retried, timed out and replaced as said.
@@ -131,7 +131,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
 
     def with_limits(self, *limiters: RateLimiter) -> Self:
         """Return a copy whose branches' model calls also wait for `limiters`, at any depth below the branch."""
-        return self._but(limits=tuple(dict.fromkeys((*self.limits, *_checked_limits(limiters)))))
+        return self._but(limits=tuple(dict.fromkeys((*self.limits, *checked_limits(limiters)))))
 
     def with_join(self, join: JoinPolicy) -> Self:
         """Return a copy that is done when `join` says so."""
@@ -318,7 +318,12 @@ def _checked_join(join: object, branches: int) -> JoinPolicy | None:
     return join.checked_for(branches)
 
 
-def _checked_limits(limits: object) -> tuple[RateLimiter, ...]:
+def checked_limits(limits: object) -> tuple[RateLimiter, ...]:
+    """Return what was given as `limits=`: none, one, several, or their declarations as `dumpd` writes them.
+
+    Raises:
+        DeclarationError: It is something else.
+    """
     given = () if limits is None else (limits,) if isinstance(limits, RateLimiter) else limits
     for one in given if isinstance(given, Sequence) else (given,):
         if isinstance(one, Mapping):
