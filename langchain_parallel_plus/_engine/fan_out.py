@@ -78,8 +78,8 @@ class FanOut:
 
     @property
     def deadline(self) -> float | None:
-        """Seconds that the whole fan-out may take."""
-        return self.join.deadline if self.join else None
+        """Seconds that the branches may take."""
+        return self.join.branch_deadline if self.join else None
 
     @property
     def judges(self) -> bool:
@@ -193,11 +193,11 @@ class FanOutRun:
 
     def expire(self) -> None:
         """Fail whatever is not in by the deadline."""
-        seconds = self.fan_out.deadline or 0.0
+        deadline = self.fan_out.join.deadline_in_words if self.fan_out.join else "the deadline"
         for index in range(len(self.fan_out.branches)):
             if self.waiting and index not in self._ended:
                 error = DeadlineExceededError(
-                    f"branch {self._key(index)!r} was not in by the fan-out's deadline of {seconds:g} s",
+                    f"branch {self._key(index)!r} was not in by {deadline}",
                     help="raise JoinPolicy(deadline=...), or set min_success to go on with what is in by then",
                 )
                 self._fail(index, error)

@@ -146,6 +146,24 @@ async def test_at_the_deadline_the_results_so_far_are_the_result(mode: Mode) -> 
 
 
 @_with_modes
+async def test_branches_leave_the_reserve_of_the_deadline_to_what_follows(mode: Mode) -> None:
+    async def work(world: World, runs: Runs) -> Any:
+        join = JoinPolicy(min_success=1, deadline=50 * world.unit, reserve=45 * world.unit)
+        fan_out = plus(quick=world.after(1, "in"), never=world.never()).with_join(join)
+        now = time.monotonic if mode.sync else asyncio.get_running_loop().time
+        began = now()
+        output = await mode.run(fan_out, 0, {"callbacks": [runs]})
+        took = (now() - began) / world.unit
+        assert took == pytest.approx(5, abs=0.001) if not mode.sync else 5 <= took < 40
+        return output, f"not in by {join.branch_deadline:g} s, the fan-out's deadline of {join.deadline:g} s"
+
+    output, message = await _run(mode, work)
+    assert output["quick"] == "in"
+    assert message in output["never"].message
+    assert output["never"].kind is ErrorKind.TIMEOUT
+
+
+@_with_modes
 async def test_too_few_in_time_is_an_error_with_everything_that_is_known(mode: Mode) -> None:
     async def work(world: World, runs: Runs) -> Any:
         join = JoinPolicy(min_success=2, deadline=5 * world.unit)
