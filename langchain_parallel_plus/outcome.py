@@ -197,6 +197,8 @@ class FanOutDict(AddableDict):
     chunks of messages and dicts do not by themselves.
     """
 
+    order: tuple[str, ...] = ()
+    """All branches as declared, on what came in a stream: its keys are in the order of arrival, as upstream's are."""
     missing: Mapping[str, str]
     """The branches that are absent, each with the reason in a word or two: dropped, or not waited for."""
     ended: tuple[str, ...] = ()
@@ -233,7 +235,14 @@ class FanOutDict(AddableDict):
             total.ended = ended
         for key, value in other.items():
             total[key] = _added(total.get(key), value)
+        total.order = self.order or getattr(other, "order", ())
         return total
+
+    @property
+    def in_order(self) -> FanOutDict:
+        """The same with its keys as declared, so that a stream ends in what `invoke` returns."""
+        declared = [key for key in self.order if key in self]
+        return FanOutDict({key: self[key] for key in dict.fromkeys((*declared, *self))}, self.missing)
 
     def __radd__(self, other: Any) -> FanOutDict:
         return FanOutDict(other) + self

@@ -53,6 +53,7 @@ class Held:
         self._run = run
         self._source = source
         self._holding = run.fan_out.judges
+        self._order = tuple(branch.key for branch in run.fan_out.branches)
         self._chunks: dict[int, list[Any]] = {}
 
     def take(self, item: Item) -> Sequence[FanOutDict]:
@@ -104,10 +105,15 @@ class Held:
 
     def _failure(self, index: int) -> Sequence[FanOutDict]:
         delivered = index in self._chunks and not self._holding
-        return (FanOutDict(self._run.failure_chunk(index)),) if self._run.kept(index, delivered=delivered) else ()
+        kept = self._run.kept(index, delivered=delivered)
+        return (self._ordered(FanOutDict(self._run.failure_chunk(index))),) if kept else ()
 
     def _keyed(self, index: int, chunk: Any) -> FanOutDict:
-        return FanOutDict({self._run.fan_out.branches[index].key: chunk})
+        return self._ordered(FanOutDict({self._order[index]: chunk}))
+
+    def _ordered(self, chunk: FanOutDict) -> FanOutDict:
+        chunk.order = self._order
+        return chunk
 
 
 class ThreadPump:

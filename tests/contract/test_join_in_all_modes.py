@@ -111,6 +111,19 @@ async def test_k_of_n_takes_the_first_k_and_cancels_the_rest(mode: Mode) -> None
 
 
 @_with_modes
+async def test_what_follows_can_tell_how_the_branches_were_declared_whichever_came_first(mode: Mode) -> None:
+    async def work(world: World, runs: Runs) -> Any:
+        late = ValueError("late")
+        fan_out = plus(a=world.after(6, 1), b=world.text("x", "y", late), c=world.after(2, 3)).with_join(
+            JoinPolicy(min_success=1)
+        )
+        output = await mode.run(fan_out, 0, {"callbacks": [runs]})
+        return list(output.in_order) if mode.streams else list(output)
+
+    assert await _run(mode, work) == ["a", "b", "c"]
+
+
+@_with_modes
 async def test_the_first_valid_output_wins_and_failures_count_for_nothing(mode: Mode) -> None:
     async def work(world: World, runs: Runs) -> Any:
         fan_out = plus(
