@@ -224,6 +224,7 @@ class FanOutDict(AddableDict):
         missing: dict[str, str] = {}
         for chunk in chunks:
             missing |= chunk.missing
+            total.order = total.order or chunk.order
             for key, value in chunk.items():
                 total[key] = _added(total.get(key), value)
         total.missing = missing
