@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.chunks import Streamed
 from langchain_parallel_plus._engine.join import JoinCount, JoinRule, Verdict
-from langchain_parallel_plus._engine.notes import add_note, story
+from langchain_parallel_plus._engine.notes import ADVICE, add_note, story
 from langchain_parallel_plus.errors import BranchAbandonedError, DeadlineExceededError, FanOutError, ParallelPlusError
 from langchain_parallel_plus.observe.event import Event, emit, listening
 from langchain_parallel_plus.outcome import (
@@ -75,6 +75,8 @@ class FanOut:
     branches: tuple[Branch, ...]
     join: JoinPolicy | None = None
     limiters: tuple[RateLimiter, ...] = ()
+    advice: str = ADVICE
+    """What to do if a branch fails that it cannot do without."""
 
     @property
     def deadline(self) -> float | None:
@@ -279,7 +281,9 @@ class FanOutRun:
         self._failures[index] = failure
         self._tell(index, "timed_out" if classified.kind is ErrorKind.TIMEOUT else "failed", classified.kind)
         if branch.on_failure == "raise" or branch.required:
-            add_note(error, f"branch {branch.key!r} failed", story(failure, tally.waited, tally.backoff))
+            add_note(
+                error, f"branch {branch.key!r} failed", story(failure, tally.waited, tally.backoff, self.fan_out.advice)
+            )
             self._ended.add(index)
             self.stop(error)
             return

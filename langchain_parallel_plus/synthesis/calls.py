@@ -33,6 +33,9 @@ __all__ = ("Answer", "Digests")
 Pack = Sequence["Block"]
 
 _ANSWER = "answer"
+_ADVICE = (
+    "put the synthesis's model into RunnableWithPolicy(llm, BranchPolicy(retry=RetryPolicy())) to try such calls again"
+)
 _DIGEST_TAG = "synthesize:digest"
 
 
@@ -72,7 +75,7 @@ class Digests:
         names = [f"digest {label}" if packs == 1 else f"digest {label}.{place + 1}" for place in range(packs)]
         steps = [_DigestCall(self.model, place, name) for place, name in enumerate(names)]
         branches = tuple(Branch(key=name, step=step) for name, step in zip(names, steps, strict=True))
-        return FanOut(name="digests", branches=branches, limiters=self.limiters)
+        return FanOut(name="digests", branches=branches, limiters=self.limiters, advice=_ADVICE)
 
 
 class _DigestCall(Runnable[Any, str]):
@@ -160,4 +163,4 @@ class Answer:
     def _fan_out(self) -> FanOut:
         step = self.model
         branch = Branch(key=_ANSWER, step=step, threaded=offloaded(step), streamed=closed_early(step))
-        return FanOut(name=_ANSWER, branches=(branch,), limiters=self.limiters)
+        return FanOut(name=_ANSWER, branches=(branch,), limiters=self.limiters, advice=_ADVICE)

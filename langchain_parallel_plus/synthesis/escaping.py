@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ("SafeNames", "escaped")
 
@@ -63,6 +66,9 @@ def escaped(text: str) -> str:
 class SafeNames(dict[str, str]):
     """How each name is written in an attribute: plain, short, and like no other one; the first asked for comes first.
 
+    Args:
+        taken: What no name may be written like.
+
     Example:
         ```python
         names = SafeNames()
@@ -70,9 +76,9 @@ class SafeNames(dict[str, str]):
         ```
     """
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Iterable[str] = ()) -> None:
         super().__init__()
-        self._taken: set[str] = set()
+        self._taken = {name.casefold() for name in taken}
 
     def __missing__(self, name: str) -> str:
         plain = _NOT_IN_NAMES.sub("_", unicodedata.normalize("NFKC", name)).strip()[:_NAME_LENGTH] or "unnamed"

@@ -232,9 +232,7 @@ class PickBest(Reducer[Any]):
         return Candidates.of(texts, self.shuffle)
 
     def _question(self, given: Contributions, candidates: Candidates) -> PromptValue:
-        names = SafeNames()
-        for label in (*candidates.branches, *self.context):  # labels first: no context is written like one
-            names[label]
+        names = SafeNames(taken=candidates.branches)
         context = [in_block(names[name], rendered(given.outputs[name])) for name in self.context]
         return question(judge_prompt(self.prompt), candidates, self.instructions, context)
 
