@@ -13,10 +13,9 @@ from pydantic import Field, PrivateAttr, SkipValidation
 
 from langchain_parallel_plus._engine import tasks, threads
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
-from langchain_parallel_plus._engine.closing_steps import closed_early
 from langchain_parallel_plus._engine.fan_out import Branch, FanOut
 from langchain_parallel_plus._engine.namespace import namespace
-from langchain_parallel_plus._engine.offload import offloaded
+from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.errors import DeclarationError
@@ -256,8 +255,8 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
             on_failure=policy.on_failure or ("keep" if tolerant else "raise"),
             required=bool(policy.required),
             weight=policy.weight or 1.0,
-            threaded=offloaded(step),
-            streamed=closed_early(step),
+            for_threads=for_threads(step),
+            for_tasks=for_tasks(step),
         )
         self._branches[key] = (basis, branch)
         return branch

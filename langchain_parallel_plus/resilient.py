@@ -18,11 +18,10 @@ from langchain_parallel_plus._engine.breaker_guard import BREAKERS
 from langchain_parallel_plus._engine.budget import BUDGETS
 from langchain_parallel_plus._engine.charging import Charge
 from langchain_parallel_plus._engine.clock import SYSTEM
-from langchain_parallel_plus._engine.closing_steps import closed_early
 from langchain_parallel_plus._engine.machine import Plan
 from langchain_parallel_plus._engine.namespace import namespace
-from langchain_parallel_plus._engine.offload import offloaded
 from langchain_parallel_plus._engine.policy_run import PolicyRun, Targets, scope_of
+from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
@@ -208,7 +207,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         known = self._made.get(in_tasks)
         if known is not None and known[0] is self.bound and known[1] is self.policy and known[2] == self.name:
             return known[3]
-        runnables = tuple((offloaded(one) or one) if in_tasks else closed_early(one) for one in self._runnables)
+        runnables = tuple(for_tasks(one) if in_tasks else for_threads(one) for one in self._runnables)
         retry, breaker = self.policy.retry, self.policy.breaker
         targets = Targets(
             self.get_name(),
