@@ -10,6 +10,7 @@ from langchain_core.runnables.config import RunnableConfig, ensure_config
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.capacity import Capacity, Permit, checked_max_concurrency
 from langchain_parallel_plus._engine.context import EnteredContext
+from langchain_parallel_plus._engine.open_calls import follow_calls
 from langchain_parallel_plus._engine.scope import Scope, blocked_loop, current_scope
 from langchain_parallel_plus.limits.gate.branch_gate import BranchGate
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 
     from langchain_parallel_plus._engine.fan_out import Branch, FanOutRun
+    from langchain_parallel_plus._engine.open_calls import OpenCalls
 
     RunManager = AsyncCallbackManagerForChainRun | CallbackManagerForChainRun
 
@@ -60,7 +62,7 @@ def _for_children(config: RunnableConfig) -> RunnableConfig:
 class RunningBranch:
     """One branch of one call, ready to run in a context of its own."""
 
-    __slots__ = ("_entered", "_gate", "branch", "config", "context", "index", "scope")
+    __slots__ = ("_entered", "_gate", "branch", "calls", "config", "context", "index", "scope")
 
     def __init__(self, index: int, branch: Branch, config: RunnableConfig, scope: Scope) -> None:
         self.index = index
@@ -69,9 +71,14 @@ class RunningBranch:
         self.scope = scope
         self._entered = EnteredContext(config, scope)
         self.context = self._entered.context
+        self.calls: OpenCalls | None = None
         self._gate = BranchGate(scope) if scope.limiters else None
         if self._gate is not None:
             self._gate.enter(self.context)
+
+    def follow_calls(self) -> None:
+        """Know the model calls that it makes in tasks, so that none is left open."""
+        self.calls = follow_calls(self.config, self.context)
 
     def begin(self) -> None:
         """Note that the branch has started, which it may not have by the time the fan-out ends."""
