@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,8 +60,10 @@ class Fan:
 class World:
     """Counts the work of one run."""
 
-    unit: float
+    unit: float = 1.0
     """Seconds."""
+    sleep: Callable[[float], None] = time.sleep
+    """How threads wait."""
     started: int = 0
     ended: int = 0
     running: int = 0
@@ -103,7 +105,7 @@ class World:
         def in_thread(_: Any) -> str:
             self.begin()
             try:
-                time.sleep(leaf.delay * self.unit)
+                self.sleep(leaf.delay * self.unit)
                 return end()
             finally:
                 self.finish()
