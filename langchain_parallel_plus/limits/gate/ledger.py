@@ -60,13 +60,12 @@ class CallGroup:
 class BranchBook:
     """The calls that one branch has open."""
 
-    __slots__ = ("_calls", "_groups", "_lock", "_passed")
+    __slots__ = ("_calls", "_groups", "_lock")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls: dict[UUID, OpenCall] = {}
         self._groups: dict[int, CallGroup] = {}
-        self._passed: set[UUID] = set()
 
     def group(self, size: object, parameters: object) -> CallGroup:
         """Return the group of a start: the starts of one `generate` carry the same parameters object."""
@@ -81,19 +80,10 @@ class BranchBook:
             self._calls[call.run_id] = call
             call.group.calls.append(call)
 
-    def let_pass(self, run_id: UUID) -> None:
-        """Note that a synchronous handler has left a run to an asynchronous one, and will not hear of it again."""
-        self._passed.add(run_id)
-
-    def has_passed(self, run_id: UUID) -> bool:
-        """Return whether a synchronous handler has left the run to an asynchronous one."""
-        return run_id in self._passed
-
     def strike(self, call: OpenCall) -> None:
         """Forget a call, and its group: no further start can join it once one of it has ended."""
         with self._lock:
             self._calls.pop(call.run_id, None)
-            self._passed.discard(call.run_id)
             self._groups.pop(id(call.group.parameters), None)
 
     def runs(self) -> list[UUID]:
@@ -118,8 +108,6 @@ class OpenCall:
     admitted: bool = False
     """Whether it may have been sent."""
     ended: bool = False
-    refused: BaseException | None = None
-    """What is still to be raised, by the handler that comes last."""
 
     @property
     def slots(self) -> int:
