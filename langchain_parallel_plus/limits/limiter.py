@@ -10,7 +10,7 @@ from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits.account import join_account
 from langchain_parallel_plus.limits.acquisition import Acquisition
 from langchain_parallel_plus.limits.declaration import Quota
-from langchain_parallel_plus.limits.tokens.estimate import Estimate, ModelCall, checked_estimate, estimate_cost
+from langchain_parallel_plus.limits.tokens.estimate import Estimate, ModelCall, checked_estimate, estimated_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -274,8 +274,10 @@ class RateLimiter(Acquisition):
         Raises:
             DeclarationError: The `estimate=` callable returned something else than a `Cost`.
         """
-        call = replace(call, typical_output=self._account.typical.output_tokens, correction=correction)
-        return checked_estimate((self._estimate or estimate_cost)(call))
+        typical = self._account.typical.output_tokens
+        if self._estimate is None:
+            return estimated_cost(call, typical, correction)
+        return checked_estimate(self._estimate(replace(call, typical_output=typical, correction=correction)))
 
     def statistics(self) -> LimiterStatistics:
         """Return what the limiter is doing."""

@@ -118,7 +118,7 @@ class BranchGate(BaseCallbackHandler):
         """Settle a run that has ended; again, or unknown, it changes nothing."""
         if (call := _LEDGER.take(run_id)) is None:
             return
-        usage = read_usage(response, batch=call.group.size)
+        usage = read_usage(response, batch=call.batch)
         call.settle(usage, heard_in_answer(response, time.time()))
         if usage is not None and not usage.from_cache:
             call.scope.settled(
@@ -189,7 +189,7 @@ register_configure_hook(_GATE, inheritable=True)
 
 
 def _refuse(call: OpenCall) -> None:
-    call.group.refund()
+    call.refuse()
     _LEDGER.take(call.run_id)
 
 

@@ -40,21 +40,15 @@ class CallGroup:
     concurrency: with one each, the third would wait for the first, which cannot begin before the third has started.
     """
 
-    size: int = 1
-    parameters: object = None
+    size: int
+    parameters: object
     """The object that its starts have in common; held, so that its id stays its own."""
     calls: list[OpenCall] = field(default_factory=list)
 
     def release(self) -> None:
         """Give the slots back: the first end or error of a prompt means that the calls of all are over."""
         for call in self.calls:
-            for held in call.holdings:
-                held.ticket.release()
-
-    def refund(self) -> None:
-        """Take everything back: a start was refused, so no call of the group is made."""
-        for call in self.calls:
-            call.refund()
+            call.release()
 
 
 class BranchBook:
@@ -67,10 +61,10 @@ class BranchBook:
         self._calls: dict[UUID, OpenCall] = {}
         self._groups: dict[int, CallGroup] = {}
 
-    def group(self, size: object, parameters: object) -> CallGroup:
-        """Return the group of a start: the starts of one `generate` carry the same parameters object."""
+    def group(self, size: object, parameters: object) -> CallGroup | None:
+        """Return the group of a start, if it has one: the starts of one `generate` carry the same parameters object."""
         if not isinstance(size, int) or size < 2 or parameters is None:
-            return CallGroup()
+            return None
         with self._lock:
             return self._groups.setdefault(id(parameters), CallGroup(size, parameters))
 
@@ -78,13 +72,15 @@ class BranchBook:
         """Note an open call."""
         with self._lock:
             self._calls[call.run_id] = call
-            call.group.calls.append(call)
+            if call.group is not None:
+                call.group.calls.append(call)
 
     def strike(self, call: OpenCall) -> None:
         """Forget a call, and its group: no further start can join it once one of it has ended."""
         with self._lock:
             self._calls.pop(call.run_id, None)
-            self._groups.pop(id(call.group.parameters), None)
+            if call.group is not None:
+                self._groups.pop(id(call.group.parameters), None)
 
     def runs(self) -> list[UUID]:
         """Return the runs that are open."""
@@ -100,7 +96,8 @@ class OpenCall:
     request: ModelCall
     scope: GateScope
     book: BranchBook
-    group: CallGroup
+    group: CallGroup | None = None
+    """The prompts that are sent with it, if there are any."""
     call_pass: CallPass = field(default_factory=CallPass)
     serialized: object = None
     """The model, as LangChain describes it."""
@@ -112,13 +109,28 @@ class OpenCall:
     @property
     def slots(self) -> int:
         """How many slots of a concurrency it takes itself."""
-        return int(self.group.calls[0] is self)
+        return int(self.group is None or self.group.calls[0] is self)
+
+    @property
+    def batch(self) -> int:
+        """How many prompts are sent in one go."""
+        return 1 if self.group is None else self.group.size
+
+    def refuse(self) -> None:
+        """End the call, and all that would be sent with it, with everything taken back: its start was refused."""
+        for call in (self,) if self.group is None else tuple(self.group.calls):
+            call.refund()
 
     def refund(self) -> None:
         """End the call, with everything taken back: it was not sent."""
         self._end()
         for held in self.holdings:
             held.ticket.cancel()
+
+    def release(self) -> None:
+        """Give the slots back."""
+        for held in self.holdings:
+            held.ticket.release()
 
     def abandon(self) -> None:
         """End the call because nobody waits for it any more: what may have been sent stays spent."""
@@ -146,7 +158,7 @@ class OpenCall:
                     held.ticket.heard(snapshot)
                 if usage is not None:
                     self._settle(held, usage)
-        self.group.release()
+        self._leave()
 
     def fail(self, verdict: Classified, snapshot: Snapshot | None = None, *, sent: bool = True) -> None:
         """End the call with an error, and tell the limiters what the provider said about the quota.
@@ -165,7 +177,7 @@ class OpenCall:
             if snapshot is not None:
                 held.ticket.heard(snapshot)
             held.ticket.cancel()
-        self.group.release()
+        self._leave()
 
     def _settle(self, held: Holding, usage: Usage) -> None:
         held.ticket.settle(
@@ -178,13 +190,21 @@ class OpenCall:
         )
         account = held.limiter.account
         account.observe(usage.input_tokens, usage.output_tokens)
-        if self.group.size == 1 or not isinstance(self.request.prompt, str):  # else the sum of a whole batch
+        if self.group is None or not isinstance(self.request.prompt, str):  # else the sum of a whole batch
             account.corrections.observe(
                 self.scope.lane,
                 self.request.model,
                 estimated=held.ticket.cost.input_tokens / held.correction,
                 actual=usage.input_tokens,
             )
+
+    def _leave(self) -> None:
+        if self.group is None:
+            self.release()
+            return
+        self.group.release()
+        # Two that hold each other stay in memory until Python looks for such pairs, which costs more than the call.
+        self.group.calls = [call for call in self.group.calls if call is not self]
 
     def _end(self) -> None:
         self.ended = True

@@ -138,13 +138,16 @@ class Turnstile:
             if entrant.settled or entrant.state is not RequestState.GRANTED:
                 return
             entrant.settled = True
-            self.planner.landed(entrant, self.clock())
+            now = self.clock()
+            self.planner.landed(entrant, now)
             difference = [used - held for used, held in zip(amounts, entrant.amounts, strict=True)]
-            self.planner.charge(difference, self.clock(), entrant.planned)
+            self.planner.charge(difference, now, entrant.planned)
         self.dispatch()
 
     def release(self, entrant: Entrant) -> None:
         """Give the slots of `entrant` back, once."""
+        if entrant.settled and not entrant.slots:
+            return  # and its call is known to have landed
         with self.lock:
             if entrant.state is not RequestState.GRANTED:
                 return
