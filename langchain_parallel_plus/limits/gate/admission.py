@@ -55,9 +55,9 @@ def admission(call: OpenCall, *, forced: bool = False) -> Generator[Ticket, None
             finally:
                 forget()
             scope.check()
-        if not ticket.granted:
-            msg = f"branch {scope.lane!r} was given up while its call waited for limiter {limiter.name!r}"
-            raise BranchAbandonedError(msg)
+            if not ticket.granted:
+                msg = f"branch {scope.lane!r} was given up while its call waited for limiter {limiter.name!r}"
+                raise BranchAbandonedError(msg)
         call.call_pass.add(limiter.account)
         scope.waited(
             limiter=limiter.name,

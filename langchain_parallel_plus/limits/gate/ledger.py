@@ -58,7 +58,7 @@ class BranchBook:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._calls: dict[UUID, OpenCall] = {}
+        self._calls: set[OpenCall] = set()
         self._groups: dict[int, CallGroup] = {}
 
     def group(self, size: object, parameters: object) -> CallGroup | None:
@@ -71,21 +71,23 @@ class BranchBook:
     def enter(self, call: OpenCall) -> None:
         """Note an open call."""
         with self._lock:
-            self._calls[call.run_id] = call
+            self._calls.add(call)
             if call.group is not None:
                 call.group.calls.append(call)
 
     def strike(self, call: OpenCall) -> None:
         """Forget a call, and its group: no further start can join it once one of it has ended."""
         with self._lock:
-            self._calls.pop(call.run_id, None)
+            self._calls.discard(call)
             if call.group is not None:
                 self._groups.pop(id(call.group.parameters), None)
 
     def runs(self) -> list[UUID]:
         """Return the runs that are open."""
+        if not self._calls:
+            return []
         with self._lock:
-            return list(self._calls)
+            return [call.run_id for call in self._calls]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -212,28 +214,24 @@ class OpenCall:
 
 
 class Ledger:
-    """Open calls by run. Nested fan-outs see one run through several handlers: the first to claim it has it."""
+    """Open calls by run. Several handlers may see one run: the first to claim it has it.
+
+    Without a lock of its own: what a dict does in one step, no other thread sees half done.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._calls: dict[UUID, OpenCall] = {}
 
     def claim(self, call: OpenCall) -> bool:
         """Enter `call`; `False` if its run is there already."""
-        with self._lock:
-            if self._calls.setdefault(call.run_id, call) is not call:
-                return False
+        if self._calls.setdefault(call.run_id, call) is not call:
+            return False
         call.book.enter(call)
         return True
 
     def take(self, run_id: UUID) -> OpenCall | None:
         """Take the call of `run_id` out; `None` if it is not there, or not any more."""
-        with self._lock:
-            call = self._calls.pop(run_id, None)
+        call = self._calls.pop(run_id, None)
         if call is not None:
             call.book.strike(call)
         return call
-
-    def find(self, run_id: UUID) -> OpenCall | None:
-        """Return the call of `run_id`, if it is there."""
-        return self._calls.get(run_id)
