@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from langchain_parallel_plus.errors import DeclarationError
-from langchain_parallel_plus.limits.account import join_account
+from langchain_parallel_plus.limits.account import forget_accounts, join_account
 from langchain_parallel_plus.limits.acquisition import Acquisition
 from langchain_parallel_plus.limits.declaration import Quota
 from langchain_parallel_plus.limits.tokens.estimate import Estimate, ModelCall, checked_estimate, estimated_cost
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from langchain_parallel_plus.limits.cost import Cost
     from langchain_parallel_plus.limits.statistics import LimiterStatistics
 
-__all__ = ("RateLimiter",)
+__all__ = ("RateLimiter", "reset")
 
 L = TypeVar("L", bound="RateLimiter")
 
@@ -297,6 +297,22 @@ class RateLimiter(Acquisition):
         made_by = {"declared": "", "adaptive": ".adaptive", "headers": ".from_headers"}[self._account.quota.learning]
         given = ", ".join(f"{name}={value!r}" for name, value in self.declaration.items() if name != "learning")
         return f"{type(self).__name__}{made_by}({given})"
+
+
+def reset(name: str | None = None) -> None:
+    """Forget which limits `name`, or every name, was declared with: the next limiter of that name begins afresh.
+
+    Limiters that exist keep their quota, and share it among themselves. For notebooks, where a cell that declares a
+    limiter is changed and run again, and between tests.
+
+    Example:
+        ```python
+        before = RateLimiter(requests_per_minute=60, name="openai")
+        reset("openai")
+        after = RateLimiter(requests_per_minute=90, name="openai")
+        ```
+    """
+    forget_accounts(None if name is None else _key(name))
 
 
 def _restore(

@@ -594,6 +594,44 @@ def test_two_limiters_with_slots_cannot_lock_each_other_out() -> None:
     assert len(done) == 100
 
 
+async def test_a_quota_is_not_taken_while_the_call_has_to_wait_longer_for_another() -> None:
+    """Else the first one's provider would meet, all at once, what was admitted over the time of the second's pause."""
+    idle, paused = counted(), counted(clock=None)
+    paused.pause(0.2)
+    waiting = Branch(Scope((idle, paused))).task(model().ainvoke(PROMPT))
+    await asyncio.sleep(0.1)
+    assert spent(idle)["requests_per_day"] == 0
+    await waiting
+    assert spent(idle)["requests_per_day"] == 1
+
+
+async def test_a_call_that_one_of_its_limiters_refuses_takes_nothing_from_the_others() -> None:
+    first, second, closed = counted(), counted(), counted()
+    closed.close("no money")
+    with pytest.raises(QuotaExhaustedError):
+        await Branch(Scope((first, closed, second))).task(model().ainvoke(PROMPT))
+    assert first.statistics().submitted == second.statistics().submitted == 0
+
+
+def test_where_the_context_is_lost_the_limiters_of_all_branches_around_admit() -> None:
+    """A thread that is given the config, but no context: every handler in it is told of the call."""
+    limiter, inside = counted(), counted()
+    outer, inner = Branch(Scope((limiter,))), Branch(Scope((limiter, inside)))
+    for handlers in itertools.permutations([outer.gate, inner.gate]):
+        manager = CallbackManager(list(handlers), list(handlers))
+        model().invoke(PROMPT, {"callbacks": manager})
+    assert spent(limiter)["requests_per_day"] == spent(inside)["requests_per_day"] == 2
+
+
+def test_where_the_context_is_lost_a_refusal_gives_everything_back() -> None:
+    limiter, inside = counted(), counted(tokens_per_day=10)
+    outer, inner = Branch(Scope((limiter,))), Branch(Scope((limiter, inside)))
+    manager = CallbackManager([outer.gate, inner.gate])
+    with pytest.raises(RequestTooLargeError):
+        model().invoke(PROMPT, {"callbacks": manager})
+    assert spent(limiter)["requests_per_day"] == 0
+
+
 async def test_siblings_and_the_caller_are_not_gated() -> None:
     limiter = counted()
     await Branch(Scope((limiter,))).task(model().ainvoke(PROMPT))

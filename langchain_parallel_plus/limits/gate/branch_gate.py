@@ -166,9 +166,10 @@ class BranchGate(BaseCallbackHandler):
     def _claim(self, run_id: UUID, serialized: object, prompt: _Prompt, facts: Mapping[str, Any]) -> OpenCall | None:
         """Return the call of a run for its innermost branch, whose handler is told of it too; or `None`.
 
-        Where the context was lost, it is anybody's: the first to be told has it.
+        Where the context was lost, it is anybody's: the first to be told has it, and the limiters of others admit too.
         """
-        if (_GATE.get() or self) is not self:
+        innermost = _GATE.get()
+        if innermost is not None and innermost is not self:
             return None
         call = OpenCall(
             run_id=run_id,
@@ -179,8 +180,16 @@ class BranchGate(BaseCallbackHandler):
             serialized=serialized,
         )
         if not _LEDGER.claim(call):
-            return None
+            return self._join(run_id)
         hold_pass(call.call_pass)
+        return call
+
+    def _join(self, run_id: UUID) -> OpenCall | None:
+        """Return another branch's call if this one's limiters have yet to admit it."""
+        call = _LEDGER.find(run_id)
+        if call is None or call.ended or set(self.scope.limiters) <= set(call.scope.limiters):
+            return None
+        call.scope = self.scope.current()
         return call
 
 

@@ -229,6 +229,10 @@ class Ledger:
         call.book.enter(call)
         return True
 
+    def find(self, run_id: UUID) -> OpenCall | None:
+        """Return the call of `run_id`, if it is there."""
+        return self._calls.get(run_id)
+
     def take(self, run_id: UUID) -> OpenCall | None:
         """Take the call of `run_id` out; `None` if it is not there, or not any more."""
         call = self._calls.pop(run_id, None)

@@ -43,6 +43,13 @@ _BURST = "burst"
 _DRAINED_WINDOW = 3600.0
 """Rates over a longer window are not drained by a pause: a refusal within the minute says nothing of the day."""
 
+_WAYS_OUT = (
+    ("requests", "give Cost(...) fewer requests"),
+    ("input", "shorten the prompt"),
+    ("output", "lower max_tokens"),
+    ("", "shorten the prompt, lower max_tokens"),
+)
+
 R = TypeVar("R", bound=Request)
 
 
@@ -277,9 +284,8 @@ class Planner(Generic[R]):
         for name, bucket, amount in zip(self.names, self.buckets, amounts, strict=True):
             if amount > bucket.limit:
                 msg = f"one request needs {amount:g} of {name}, and the limit itself is {bucket.limit:g}"
-                raise RequestTooLargeError(
-                    msg, help="shorten the prompt, lower max_tokens, or declare the limit that the provider really has"
-                )
+                way_out = next(help_ for unit, help_ in _WAYS_OUT if name.startswith(unit))
+                raise RequestTooLargeError(msg, help=f"{way_out}, or declare the limit that the provider really has")
         if self.slots is not None and slots > self.slots:
             msg = f"one request needs {slots} slots, and the concurrency is {self.slots}"
             raise RequestTooLargeError(msg, help="ask for fewer slots")

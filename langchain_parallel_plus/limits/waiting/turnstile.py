@@ -83,6 +83,14 @@ class Turnstile:
                 self._check_open(now)
             return self.planner.admit(amounts, slots, now)
 
+    def expected_wait(self, entrant: Entrant) -> float:
+        """Return the seconds that `entrant` would wait; infinite if it would be refused."""
+        with self.lock:
+            now = self.clock()
+            if self._closure is not None and now < self._closure.until:
+                return math.inf
+            return max(self.planner.forecast(entrant, now) - now, 0.0)
+
     def enter(self, entrant: Entrant, within: float | None = None) -> None:
         """Queue `entrant`; it may be through when this returns.
 
