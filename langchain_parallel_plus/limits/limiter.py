@@ -38,6 +38,9 @@ class RateLimiter(Acquisition):
     about the call, so it charges one request and the average tokens of the calls that it has seen, and takes no slot
     of `concurrency`, because nobody would give it back. Put the limiter on the fan-out to have all of it.
 
+    Embeddings are no Runnables and tell nobody of their calls, and so it is with search APIs and databases: put
+    `RunnableWithPolicy(step, BranchPolicy(limiter=..., cost=...))` around the step that makes them.
+
     Args:
         requests_per_minute: Requests a minute.
         tokens_per_minute: Tokens a minute, input and output together.
