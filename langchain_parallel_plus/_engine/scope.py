@@ -145,9 +145,11 @@ class Scope:
 
     def waited(self, *, limiter: str, dimension: str, seconds: float, model: str, call: UUID) -> None:
         """Record an admission of a model call by a limiter and what it cost in time."""
-        self.tally.add(waited=seconds)
-        detail = {"limiter": limiter, "dimension": dimension, "model": model, "call": call}
-        self.emit("limiter.wait", seconds=seconds, detail=detail)
+        if seconds:
+            self.tally.add(waited=seconds)
+        if listening():
+            detail = {"limiter": limiter, "dimension": dimension, "model": model, "call": call}
+            self.emit("limiter.wait", seconds=seconds, detail=detail)
 
     def settled(self, *, input_tokens: int | None, output_tokens: int | None, model: str) -> None:
         """Record what a model call used."""

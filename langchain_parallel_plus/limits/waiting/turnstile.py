@@ -83,6 +83,14 @@ class Turnstile:
                 self._check_open(now)
             return self.planner.admit(amounts, slots, now)
 
+    def expected_wait(self, entrant: Entrant) -> float:
+        """Return the seconds that `entrant` would wait; infinite if it would be refused."""
+        with self.lock:
+            now = self.clock()
+            if self._closure is not None and now < self._closure.until:
+                return math.inf
+            return max(self.planner.forecast(entrant, now) - now, 0.0)
+
     def enter(self, entrant: Entrant, within: float | None = None) -> None:
         """Queue `entrant`; it may be through when this returns.
 
@@ -138,13 +146,16 @@ class Turnstile:
             if entrant.settled or entrant.state is not RequestState.GRANTED:
                 return
             entrant.settled = True
-            self.planner.landed(entrant, self.clock())
+            now = self.clock()
+            self.planner.landed(entrant, now)
             difference = [used - held for used, held in zip(amounts, entrant.amounts, strict=True)]
-            self.planner.charge(difference, self.clock(), entrant.planned)
+            self.planner.charge(difference, now, entrant.planned)
         self.dispatch()
 
     def release(self, entrant: Entrant) -> None:
         """Give the slots of `entrant` back, once."""
+        if entrant.settled and not entrant.slots:
+            return  # and its call is known to have landed
         with self.lock:
             if entrant.state is not RequestState.GRANTED:
                 return
