@@ -24,6 +24,7 @@ from langchain_parallel_plus.outcome import BranchFailure, ErrorKind, FanOutResu
 from langchain_parallel_plus.policy import (
     BranchPolicy,
     CircuitBreaker,
+    HedgePolicy,
     JoinPolicy,
     RetryBudget,
     RetryPolicy,
@@ -44,6 +45,7 @@ __all__ = (
     "ErrorKind",
     "FanOutError",
     "FanOutResults",
+    "HedgePolicy",
     "JoinPolicy",
     "LimiterError",
     "LimiterTimeoutError",

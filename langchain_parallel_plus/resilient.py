@@ -19,10 +19,12 @@ from langchain_parallel_plus._engine.budget import BUDGETS
 from langchain_parallel_plus._engine.charging import Charge
 from langchain_parallel_plus._engine.clock import SYSTEM
 from langchain_parallel_plus._engine.closing_steps import closed_early
+from langchain_parallel_plus._engine.guarded import Targets
+from langchain_parallel_plus._engine.hedge_state import HEDGES
 from langchain_parallel_plus._engine.machine import Plan
 from langchain_parallel_plus._engine.namespace import namespace
 from langchain_parallel_plus._engine.offload import offloaded
-from langchain_parallel_plus._engine.policy_run import PolicyRun, Targets, scope_of
+from langchain_parallel_plus._engine.policy_run import PolicyRun, scope_of
 from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
@@ -209,7 +211,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         if known is not None and known[0] is self.bound and known[1] is self.policy and known[2] == self.name:
             return known[3]
         runnables = tuple((offloaded(one) or one) if in_tasks else closed_early(one) for one in self._runnables)
-        retry, breaker = self.policy.retry, self.policy.breaker
+        retry, breaker, hedge = self.policy.retry, self.policy.breaker, self.policy.hedge
         targets = Targets(
             self.get_name(),
             runnables,
@@ -217,6 +219,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
             _charge(self.policy),
             None if retry is None or retry.budget is None else BUDGETS.of(retry.budget),
             None if breaker is None else BREAKERS.of(breaker),
+            None if hedge is None else HEDGES.of(hedge),
         )
         self._made[in_tasks] = (self.bound, self.policy, self.name, targets)
         return targets

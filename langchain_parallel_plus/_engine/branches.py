@@ -139,6 +139,7 @@ class Surroundings:
             capacity=self.capacity,
             permit=Permit(self.capacity) if self.capacity is not None else None,
             step=branch.step,
+            at_once=outer is not None and outer.at_once,
         )
 
     def set_up(self, index: int) -> RunningBranch:

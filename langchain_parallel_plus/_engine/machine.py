@@ -63,6 +63,11 @@ class Plan:
             idle_timeout=timeout.idle_timeout if timeout else None,
         )
 
+    @property
+    def watches_chunks(self) -> bool:
+        """Whether the time between chunks is limited."""
+        return self.first_chunk_timeout is not None or self.idle_timeout is not None
+
 
 @dataclass(frozen=True, slots=True)
 class State:

@@ -15,6 +15,7 @@ from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.policy.breaker import CircuitBreaker
 from langchain_parallel_plus.policy.checks import ShortRepr, check_instance
 from langchain_parallel_plus.policy.foreign import retry_of, timeout_of
+from langchain_parallel_plus.policy.hedge import HedgePolicy
 from langchain_parallel_plus.policy.retry import RetryPolicy  # noqa: TC001 - pydantic reads the annotations
 from langchain_parallel_plus.policy.timeout import TimeoutPolicy  # noqa: TC001
 
@@ -43,6 +44,9 @@ class BranchPolicy(ShortRepr):
     timeout: TimeoutPolicy | None = None
     """How long it may take. LangGraph's `TimeoutPolicy` is taken too, as LangGraph's `RetryPolicy` and tenacity's stop,
     wait and retry objects are for `retry`."""
+    hedge: HedgePolicy | None = None
+    """Makes a slow call a second time, and takes what comes first. Not for what has side effects: both may be carried
+    out. It is for the branch's own runnable, each attempt anew."""
     breaker: CircuitBreaker | None = None
     """Stops calling what fails. It guards the branch's own runnable, each attempt anew; fallbacks are called all the
     more."""
@@ -70,6 +74,7 @@ class BranchPolicy(ShortRepr):
             object.__setattr__(self, "retry", retry_of(self.retry))
         if self.timeout is not None:
             object.__setattr__(self, "timeout", timeout_of(self.timeout))
+        check_instance(self, "hedge", HedgePolicy)
         check_instance(self, "breaker", CircuitBreaker)
         check_instance(self, "required", bool)
         check_instance(self, "limiter", RateLimiter)
@@ -90,11 +95,12 @@ class BranchPolicy(ShortRepr):
             msg = f"BranchPolicy(required=True, on_failure={self.on_failure!r}) contradicts itself"
             raise DeclarationError(msg, help="a required branch fails the fan-out: leave on_failure out")
         object.__setattr__(self, "fallbacks", _runnables(self.fallbacks))
+        _check_hedge_in_time(self.hedge, self.timeout)
 
     @property
     def acts(self) -> bool:
         """Whether the branch needs more than one plain call."""
-        return bool(self.retry or self.fallbacks or self.timeout or self.breaker or self.limiter)
+        return bool(self.retry or self.fallbacks or self.timeout or self.hedge or self.breaker or self.limiter)
 
     def checked_charge(self, whose: str) -> BranchPolicy:
         """Return this policy if what it says of a cost can be charged to somebody.
@@ -116,6 +122,17 @@ class BranchPolicy(ShortRepr):
         if self.on_failure in ("keep", "drop") and self.required is None:
             merged["required"] = None
         return BranchPolicy(**merged)
+
+
+def _check_hedge_in_time(hedge: HedgePolicy | None, timeout: TimeoutPolicy | None) -> None:
+    """Refuse a hedge that would begin when the call that it is for has been given up."""
+    if hedge is None or timeout is None or isinstance(hedge.delay, str):
+        return
+    for name in ("attempt_timeout", "run_timeout"):
+        seconds = getattr(timeout, name)
+        if seconds is not None and hedge.delay >= seconds:
+            msg = f"HedgePolicy(delay={hedge.delay:g}) never hedges: TimeoutPolicy({name}={seconds:g}) is over by then"
+            raise DeclarationError(msg, help=f"use a delay well below {seconds:g} s, or delay='p95'")
 
 
 def _runnables(fallbacks: object) -> tuple[Runnable[Any, Any], ...]:

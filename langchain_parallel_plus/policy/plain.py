@@ -10,6 +10,7 @@ from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.policy.branch import BranchPolicies, BranchPolicy
 from langchain_parallel_plus.policy.breaker import CircuitBreaker
 from langchain_parallel_plus.policy.budget import RetryBudget
+from langchain_parallel_plus.policy.hedge import HedgePolicy
 from langchain_parallel_plus.policy.join import JoinPolicy
 from langchain_parallel_plus.policy.retry import RetryPolicy
 from langchain_parallel_plus.policy.timeout import TimeoutPolicy
@@ -20,6 +21,7 @@ __all__ = ("join_of", "plain", "policies_of", "policy_of")
 _KINDS = {
     "retry": RetryPolicy,
     "timeout": TimeoutPolicy,
+    "hedge": HedgePolicy,
     "breaker": CircuitBreaker,
     "cost": Cost,
 }

@@ -20,6 +20,7 @@ PUBLIC = [
     "ErrorKind",
     "FanOutError",
     "FanOutResults",
+    "HedgePolicy",
     "JoinPolicy",
     "LimiterError",
     "LimiterTimeoutError",
