@@ -24,6 +24,7 @@ from langchain_parallel_plus.outcome import BranchFailure, ErrorKind, FanOutResu
 from langchain_parallel_plus.policy import (
     BranchPolicy,
     CircuitBreaker,
+    Fallback,
     HedgePolicy,
     JoinPolicy,
     RetryBudget,
@@ -43,6 +44,7 @@ __all__ = (
     "DeadlineExceededError",
     "DeclarationError",
     "ErrorKind",
+    "Fallback",
     "FanOutError",
     "FanOutResults",
     "HedgePolicy",

@@ -21,7 +21,7 @@ from langchain_parallel_plus._engine.clock import SYSTEM
 from langchain_parallel_plus._engine.closing_steps import closed_early
 from langchain_parallel_plus._engine.guarded import Targets
 from langchain_parallel_plus._engine.hedge_state import HEDGES
-from langchain_parallel_plus._engine.machine import Plan
+from langchain_parallel_plus._engine.machine import Instead, Plan
 from langchain_parallel_plus._engine.namespace import namespace
 from langchain_parallel_plus._engine.offload import offloaded
 from langchain_parallel_plus._engine.policy_run import PolicyRun, scope_of
@@ -29,7 +29,7 @@ from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard, unheard
-from langchain_parallel_plus.policy import BranchPolicy, checked_policy
+from langchain_parallel_plus.policy import BranchPolicy, Fallback, checked_policy
 from langchain_parallel_plus.policy.plain import plain, policy_of
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
 
     @property
     def _runnables(self) -> tuple[Runnable[Any, Any], ...]:
-        return (self.bound, *self.policy.fallbacks)
+        return (self.bound, *(_called(one) for one in self.policy.fallbacks))
 
     def _unheard(self, config: RunnableConfig | None) -> tuple[BaseCallbackManager, UUID] | None:
         """Return what stands in for a run of its own: a branch needs none if nobody would hear of it."""
@@ -215,7 +215,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         targets = Targets(
             self.get_name(),
             runnables,
-            Plan.of(self.policy),
+            Plan.of(self.policy, tuple(_instead(one) for one in self.policy.fallbacks)),
             _charge(self.policy),
             None if retry is None or retry.budget is None else BUDGETS.of(retry.budget),
             None if breaker is None else BREAKERS.of(breaker),
@@ -234,6 +234,19 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         targets = self._targets(in_tasks)
         scope = scope_of(current_scope.get(), self, targets.name, manager.run_id, now)
         return PolicyRun(targets, manager, scope, now)
+
+
+def _called(fallback: Any) -> Runnable[Any, Any]:
+    called: Runnable[Any, Any] = fallback.runnable if isinstance(fallback, Fallback) else fallback
+    return called
+
+
+def _instead(fallback: Any) -> Instead:
+    """Return what is to be known of a fallback: one under a policy of its own keeps to that."""
+    called = _called(fallback)
+    own = called.policy if isinstance(called, RunnableWithPolicy) else BranchPolicy()
+    which = fallback if isinstance(fallback, Fallback) else None
+    return Instead(which, own_retry=own.retry is not None, own_timeout=own.timeout is not None)
 
 
 def _charge(policy: BranchPolicy) -> Charge | None:

@@ -24,7 +24,7 @@ LATER: Any = object()
 class ChunkWatch:
     """The clock of one call's stream. Its consumer's time does not count; callbacks beneath refresh `idle_timeout`."""
 
-    __slots__ = ("_asked", "_call", "_first", "_given", "_guard", "_now", "_pulse", "_until", "waits")
+    __slots__ = ("_asked", "_call", "_first", "_given", "_guard", "_now", "_pulse", "_timed", "_until", "waits")
 
     def __init__(self, guard: GuardedCall, call: Call, now: Callable[[], float], context: Context) -> None:
         self._guard = guard
@@ -34,7 +34,8 @@ class ChunkWatch:
         self._asked = self._given = now()
         self._until: float | None = None
         self._pulse: Pulse | None = None
-        if guard.plan.idle_timeout is not None:
+        self._timed = guard.plan.times(call.target)
+        if guard.plan.idle_timeout is not None and self._timed:
             self._pulse = Pulse(now)
             self._pulse.listen(context)
         self.waits = False
@@ -74,7 +75,7 @@ class ChunkWatch:
         """Return when each limit on silence is reached, as it looks now."""
         plan = self._guard.plan
         silences = []
-        if self._first and plan.first_chunk_timeout is not None:
+        if self._first and self._timed and plan.first_chunk_timeout is not None:
             silences.append((self._asked + plan.first_chunk_timeout, "first_chunk_timeout", plan.first_chunk_timeout))
         if self._pulse is not None and plan.idle_timeout is not None:
             alive = max(self._asked, self._pulse.at)

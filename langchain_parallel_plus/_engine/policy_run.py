@@ -144,7 +144,7 @@ class PolicyRun(GuardedCall):
         """Take in that a call failed before it had delivered anything."""
         classified = classify(error) if self._told else self.fell(call, error)
         self._told = False
-        paid, affordable = self._pay_for_retry(classified.kind)
+        paid, affordable = self._pay_for_retry(call, classified.kind)
         action = self._step(Failed(error, classified, self._draw(), affordable))
         if paid and self._budget is not None and not isinstance(action, Sleep):
             self._budget.give_back()
@@ -165,9 +165,9 @@ class PolicyRun(GuardedCall):
         else:
             self._winner.broke(error, classified)
 
-    def _pay_for_retry(self, kind: ErrorKind) -> tuple[bool, bool]:
+    def _pay_for_retry(self, call: Call, kind: ErrorKind) -> tuple[bool, bool]:
         """Return whether a retry was paid from the budget, and whether one may be made."""
-        retry = self.plan.retry
+        retry = self.plan.retry_of(call.target)
         if self._budget is None or retry is None or not draws_on_budget(retry, kind):
             return False, True
         paid = self._budget.take(self.now())

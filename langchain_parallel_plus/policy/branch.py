@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence  # noqa: TC003
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
-
-from langchain_core.runnables import Runnable
-from langchain_core.runnables.base import coerce_to_runnable
 
 from langchain_parallel_plus.errors import DeclarationError, UnknownBranchError
 from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.policy.breaker import CircuitBreaker
 from langchain_parallel_plus.policy.checks import ShortRepr, check_instance
+from langchain_parallel_plus.policy.fallback import checked_fallbacks
 from langchain_parallel_plus.policy.foreign import retry_of, timeout_of
 from langchain_parallel_plus.policy.hedge import HedgePolicy
 from langchain_parallel_plus.policy.retry import RetryPolicy  # noqa: TC001 - pydantic reads the annotations
@@ -39,8 +37,10 @@ class BranchPolicy(ShortRepr):
 
     retry: RetryPolicy | None = None
     fallbacks: Sequence[Any] = ()
-    """Runnables, functions or dicts to try in this order when the branch has failed for good. Each is called with the
-    branch's input, under the same retry and timeout."""
+    """Runnables, functions or dicts to try in this order when the branch has failed for good: when the error is none
+    to retry, attempts or budget are used up, or the wait that the provider asks for does not fit the time left. Each is
+    called with the branch's input, under the same retry and timeout; a `RunnableWithPolicy` has its own, where its
+    policy names them. `Fallback(model, on="context_length")` is for some errors only."""
     timeout: TimeoutPolicy | None = None
     """How long it may take. LangGraph's `TimeoutPolicy` is taken too, as LangGraph's `RetryPolicy` and tenacity's stop,
     wait and retry objects are for `retry`."""
@@ -94,7 +94,7 @@ class BranchPolicy(ShortRepr):
         if self.required and self.on_failure in ("keep", "drop"):
             msg = f"BranchPolicy(required=True, on_failure={self.on_failure!r}) contradicts itself"
             raise DeclarationError(msg, help="a required branch fails the fan-out: leave on_failure out")
-        object.__setattr__(self, "fallbacks", _runnables(self.fallbacks))
+        object.__setattr__(self, "fallbacks", checked_fallbacks(self.fallbacks))
         _check_hedge_in_time(self.hedge, self.timeout)
 
     @property
@@ -133,17 +133,6 @@ def _check_hedge_in_time(hedge: HedgePolicy | None, timeout: TimeoutPolicy | Non
         if seconds is not None and hedge.delay >= seconds:
             msg = f"HedgePolicy(delay={hedge.delay:g}) never hedges: TimeoutPolicy({name}={seconds:g}) is over by then"
             raise DeclarationError(msg, help=f"use a delay well below {seconds:g} s, or delay='p95'")
-
-
-def _runnables(fallbacks: object) -> tuple[Runnable[Any, Any], ...]:
-    if isinstance(fallbacks, str | bytes | Mapping | Runnable) or not isinstance(fallbacks, Sequence):
-        msg = f"BranchPolicy.fallbacks must be a list of runnables, got {type(fallbacks).__name__}"
-        raise DeclarationError(msg, help="write fallbacks=[other_model]")
-    wrong = next((one for one in fallbacks if not (isinstance(one, Runnable | Mapping) or callable(one))), None)
-    if wrong is not None:
-        msg = f"BranchPolicy.fallbacks takes runnables, functions and dicts of them, got {wrong!r}"
-        raise DeclarationError(msg, help="write fallbacks=[ChatOpenAI(model=...)], not the model's name")
-    return tuple(coerce_to_runnable(one) for one in fallbacks)
 
 
 def checked_policy(policy: object, what: str) -> BranchPolicy:

@@ -18,6 +18,7 @@ PUBLIC = [
     "DeadlineExceededError",
     "DeclarationError",
     "ErrorKind",
+    "Fallback",
     "FanOutError",
     "FanOutResults",
     "HedgePolicy",
