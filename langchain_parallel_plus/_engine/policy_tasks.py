@@ -16,7 +16,7 @@ from langchain_parallel_plus._engine.hedge_tasks import race
 from langchain_parallel_plus._engine.machine import Action, Call, Raise, Return, Sleep
 from langchain_parallel_plus._engine.pump import EXHAUSTED
 from langchain_parallel_plus._engine.replay import AsyncReplay
-from langchain_parallel_plus._engine.task_source import Source
+from langchain_parallel_plus._engine.task_source import Source, attempt_token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
@@ -124,13 +124,17 @@ async def _call(
     kwargs: dict[str, Any],
     wait: Callable[[asyncio.Task[Any]], Awaitable[Any]] | None = None,
 ) -> Any:
-    entered = EnteredContext(config, run.scope_for(call))
+    token = attempt_token(run, leaves=call.timeout is not None or wait is not None)
+    entered = EnteredContext(config, run.scope_for(call, token))
     try:
         work = entered.context.run(run.targets[call.target].ainvoke, value, config, **kwargs)
         task = asyncio.get_running_loop().create_task(work, context=entered.context)
         return await (_in_time(run, call, task) if wait is None else wait(task))
     finally:
         entered.leave()
+        if token is not None:
+            token.close()
+            token.cancel()
 
 
 async def _in_time(run: GuardedCall, call: Call, task: asyncio.Task[Any]) -> Any:
@@ -218,9 +222,9 @@ async def _first(
         return source
 
     own = await opened.enter_async_context(AsyncExitStack())
-    source = await open_source(run, call, run.config_for(call, config), own)
     hedging = run.hedging
     delay = None if hedging is None else hedging.delay(call, streamed=True)
+    source = await open_source(run, call, run.config_for(call, config), own)
     first = await source.next(delay)
     if first is not LATER or hedging is None or delay is None:
         return source, first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.chunk_watch import LATER, ChunkWatch
 from langchain_parallel_plus._engine.context import EnteredContext
 from langchain_parallel_plus._engine.ending import cancel_and_wait
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from langchain_parallel_plus._engine.guarded import GuardedCall
     from langchain_parallel_plus._engine.machine import Call
 
-__all__ = ("Source",)
+__all__ = ("Source", "attempt_token")
+
+
+def attempt_token(guard: GuardedCall, *, leaves: bool) -> CancelToken | None:
+    """Return what says that an attempt has ended, where it may end before its model calls, and limits ask for that."""
+    return CancelToken(guard.scope.token) if leaves and guard.scope.limiters else None
 
 
 class Source:
@@ -38,7 +44,8 @@ class Source:
         self._inputs = inputs
         self._inbox = Inbox(loop)
         self._pump = TaskPump(0, open_stream, self._inbox, ahead=guard.scope.permit is None)
-        self._entered = EnteredContext(config, guard.scope_for(call))
+        self._token = attempt_token(guard, leaves=True)
+        self._entered = EnteredContext(config, guard.scope_for(call, self._token))
         self._watch = ChunkWatch(guard, call, loop.time, self._entered.context)
 
     async def next(self, within: float | None = None) -> Any:
@@ -72,4 +79,7 @@ class Source:
         """Want no more chunks: cancel what produces them, and wait until it has cleaned up."""
         if self._pump.task is not None:
             await cancel_and_wait([self._pump.task])
+        if self._token is not None:
+            self._token.close()
+            self._token.cancel()
         await self._inputs.aclose()

@@ -46,8 +46,9 @@ class TimeoutPolicy(ShortRepr):
     """Seconds to the first chunk of a stream; one that takes longer is a failed attempt. For calls that deliver all at
     once it means nothing."""
     idle_timeout: float | None = None
-    """Seconds to the next chunk of a stream. Before the first chunk it fails the attempt, after it the branch. It means
-    nothing for calls that deliver all at once."""
+    """Seconds in which a stream gives no sign of life: no chunk, and no callback of a run beneath it (a tool that
+    starts, a token of a model). Before the first chunk it fails the attempt, after it the branch. It means nothing for
+    calls that deliver all at once."""
 
     def __post_init__(self) -> None:
         for name in ("run_timeout", "attempt_timeout", "first_chunk_timeout", "idle_timeout"):

@@ -121,6 +121,7 @@ class BranchGate:
                 # synchronous call even after a synchronous one has refused it.
                 _LEDGER.take(run_id)
             raise
+        _listen(call)
 
     async def start_in_task(self, run_id: UUID, start: Start) -> None:
         """Admit a run that starts, awaiting until it may go.
@@ -139,6 +140,8 @@ class BranchGate:
                 _LEDGER.take(run_id)
                 raise
             call.refused = error
+        else:
+            _listen(call)
 
     def _raise_refusal(self, run_id: UUID) -> None:
         call = _LEDGER.find(run_id)
@@ -190,6 +193,20 @@ class BranchGate:
     def _innermost(self) -> BranchGate:
         innermost = _THREAD_HANDLER.get()
         return self if innermost is None else innermost.gate
+
+
+def _listen(call: OpenCall) -> None:
+    """Give back what the call holds when nobody waits for it any more: an attempt's time is over, its hedge has won."""
+
+    def abandon() -> None:
+        if _LEDGER.take(call.run_id) is call:
+            call.abandon()
+
+    forget = call.scope.on_cancel(abandon)
+    if call.ended:
+        forget()
+    else:
+        call.forget = forget
 
 
 class _Handler(BaseCallbackHandler):

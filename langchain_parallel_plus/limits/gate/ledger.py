@@ -10,6 +10,7 @@ from langchain_parallel_plus.limits.cost import Cost
 from langchain_parallel_plus.limits.passes import CallPass
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
     from langchain_parallel_plus.limits.gate.scope import GateScope
@@ -120,6 +121,8 @@ class OpenCall:
     ended: bool = False
     refused: BaseException | None = None
     """What is still to be raised, by the handler that comes last."""
+    forget: Callable[[], None] | None = None
+    """Ends what listens whether somebody still waits for the call."""
 
     @property
     def slots(self) -> int:
@@ -200,6 +203,9 @@ class OpenCall:
 
     def _end(self) -> None:
         self.ended = True
+        forget, self.forget = self.forget, None
+        if forget is not None:
+            forget()
         self.call_pass.close()
 
 
