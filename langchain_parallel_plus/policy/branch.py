@@ -162,6 +162,20 @@ class BranchPolicies:
             merged[key] = policy.over(merged[key]) if key in merged else policy
         return BranchPolicies(default.over(self.default) if default is not None else self.default, merged)
 
+    def checked_within(self, deadline: float | None, branches: Sequence[str]) -> None:
+        """Refuse what the fan-out's deadline would never let happen.
+
+        Raises:
+            DeclarationError: A branch's hedge would begin after the deadline.
+        """
+        if deadline is None:
+            return
+        for key in branches:
+            hedge = self.for_branch(key).hedge
+            if hedge is not None and not isinstance(hedge.delay, str) and hedge.delay >= deadline:
+                msg = f"JoinPolicy(deadline={deadline:g}) is over before branch {key!r} is hedged, after {hedge.delay:g} s"
+                raise DeclarationError(msg, help=f"use a delay well below {deadline:g} s, or delay='p95'")
+
     def checked_for(self, branches: Sequence[str]) -> BranchPolicies:
         """Return these policies if each names a branch."""
         for key, policy in self.by_branch.items():
