@@ -173,7 +173,8 @@ class BranchPolicies:
         for key in branches:
             hedge = self.for_branch(key).hedge
             if hedge is not None and not isinstance(hedge.delay, str) and hedge.delay >= deadline:
-                msg = f"JoinPolicy(deadline={deadline:g}) is over before branch {key!r} is hedged, after {hedge.delay:g} s"
+                when = f"before branch {key!r} is hedged, after {hedge.delay:g} s"
+                msg = f"JoinPolicy(deadline={deadline:g}) is over {when}"
                 raise DeclarationError(msg, help=f"use a delay well below {deadline:g} s, or delay='p95'")
 
     def checked_for(self, branches: Sequence[str]) -> BranchPolicies:
