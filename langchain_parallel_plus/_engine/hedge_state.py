@@ -15,7 +15,7 @@ from langchain_parallel_plus.policy.budget import RetryBudget
 if TYPE_CHECKING:
     from langchain_parallel_plus.policy.hedge import HedgePolicy
 
-__all__ = ("CALM", "HEDGES", "HedgeState", "Observed")
+__all__ = ("CALM", "HEDGES", "HedgeState")
 
 CALM: Final = 30.0
 """Seconds after a rate limit in which nothing is hedged: more calls would only be refused, too."""
@@ -42,12 +42,14 @@ class HedgeState:
         self.declared = declared
         # One hedge needs no calls: else a policy would seem not to work wherever calls are few.
         self.budget = SharedBudget(RetryBudget(ratio=declared.budget, minimum=1, window=declared.window))
+        self.observes = isinstance(declared.delay, str)
+        """Whether the times of calls matter."""
         self._lock = threading.Lock()
         self._times: dict[Observed, Latencies] = {}
         self._throttled = -math.inf
         survive_forks(self)
 
-    def delay(self, whose: Observed, now: float) -> float | None:
+    def delay(self, branch: str, streamed: bool, now: float) -> float | None:
         """Return the seconds after which a call is slow; `None` while nobody knows, or after a rate limit."""
         if self.is_throttled(now):
             return None
@@ -55,14 +57,13 @@ class HedgeState:
         if not isinstance(fixed, str):
             return fixed
         with self._lock:
-            times = self._times.get(whose)
+            times = self._times.get(Observed(branch, streamed))
             seconds = None if times is None else times.p95(now, self.declared.minimum_calls)
         return None if seconds is None else max(seconds, _SHORTEST)
 
-    def observed(self, whose: Observed, now: float, seconds: float) -> None:
-        """Take in how long a call has taken."""
-        if not isinstance(self.declared.delay, str):
-            return
+    def observed(self, branch: str, streamed: bool, now: float, seconds: float) -> None:
+        """Take in how long a call has taken; in a stream, to its first chunk."""
+        whose = Observed(branch, streamed)
         with self._lock:
             times = self._times.get(whose)
             if times is None:

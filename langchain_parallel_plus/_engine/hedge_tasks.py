@@ -37,14 +37,11 @@ class Leg:
         await self.opened.aclose()
 
 
-async def race(
-    run: PolicyRun, hedged: HedgedRun, call: Call, delay: float, first: Coroutine[Any, Any, Any], hedge: OpenHedge
-) -> Leg:
+async def race(run: PolicyRun, call: Call, delay: float, first: Coroutine[Any, Any, Any], hedge: OpenHedge) -> Leg:
     """Return the call that was the first to deliver; the others have ended.
 
     Args:
-        run: The run.
-        hedged: Its hedges.
+        run: The run, under a policy that hedges.
         call: The first call, which has been under way for `delay` seconds.
         delay: Seconds between one call and the next.
         first: Waits for the first call.
@@ -53,6 +50,8 @@ async def race(
     Raises:
         Exception: The first call's, when all have failed.
     """
+    hedged = run.hedging
+    assert hedged is not None
     legs = {FIRST: Leg(asyncio.get_running_loop().create_task(first))}
     try:
         action = hedged.start(delay)

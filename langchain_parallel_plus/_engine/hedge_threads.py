@@ -39,7 +39,6 @@ class Leg:
 
 def race(
     run: PolicyRun,
-    hedged: HedgedRun,
     call: Call,
     delay: float,
     first: Callable[[], Any],
@@ -50,8 +49,7 @@ def race(
     """Return the call that was the first to deliver; the others have been left behind.
 
     Args:
-        run: The run.
-        hedged: Its hedges.
+        run: The run, under a policy that hedges.
         call: The first call, which has been under way for `delay` seconds.
         delay: Seconds between one call and the next.
         first: Waits for the first call.
@@ -63,6 +61,8 @@ def race(
         Exception: The first call's, when all have failed.
     """
     results: SimpleQueue[Result] = SimpleQueue()
+    hedged = run.hedging
+    assert hedged is not None
     legs = {FIRST: Leg()}
     legs[FIRST].opened.callback(leave)
     forget = run.scope.token.subscribe(lambda: results.put((_GIVEN_UP, None, run.given_up())))

@@ -9,7 +9,7 @@ from langchain_core.runnables.config import patch_config
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.capacity import Permit
 from langchain_parallel_plus._engine.guarded import GuardedCall
-from langchain_parallel_plus._engine.hedge_state import CALM, HedgeState, Observed
+from langchain_parallel_plus._engine.hedge_state import CALM, HedgeState
 from langchain_parallel_plus._engine.hedging import FIRST, Begin, Fell, Race, RaceAction, RaceEvent, Slow, race_step
 from langchain_parallel_plus.errors import CircuitOpenError, LimiterError
 from langchain_parallel_plus.outcome import ErrorKind
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ("HedgeCall", "HedgedRun", "NoRoomError")
 
 
+_NONE = Race(0.0, 0)
+
+
 class NoRoomError(LimiterError):
     """A hedge was not begun because `max_concurrency` has no room for it."""
 
@@ -35,16 +38,16 @@ class NoRoomError(LimiterError):
 class HedgedRun:
     """Watches the calls of one run's own runnable, and decides with `hedging` about more of them."""
 
-    __slots__ = ("_began", "_race", "_run", "_waited", "_whose", "begun", "now", "state")
+    __slots__ = ("_began", "_race", "_run", "_streamed", "_waited", "begun", "now", "state")
 
     def __init__(self, run: PolicyRun, state: HedgeState, now: Callable[[], float]) -> None:
         self._run = run
         self.state = state
         self.now = now
-        self._whose = Observed(run.name, streamed=False)
+        self._streamed = False
         self._began: float | None = None
         self._waited = 0.0
-        self._race = Race(0.0, 0)
+        self._race = _NONE
         self.begun = 0
         """Hedges in all attempts of this run."""
 
@@ -55,19 +58,22 @@ class HedgedRun:
 
     def called(self) -> None:
         """Take in that a call of the runnable is made, which its budget grows by."""
-        self.state.budget.called(self.now())
-        self.begins()
+        now = self.now()
+        self.state.budget.called(now)
+        if self.state.observes:
+            self._began, self._waited = now, self._run.scope.tally.waited
 
     def begins(self) -> None:
         """Take in that the call's own time begins: it has been admitted."""
-        self._began, self._waited = self.now(), self._run.scope.tally.waited
+        if self.state.observes:
+            self._began, self._waited = self.now(), self._run.scope.tally.waited
 
     def delay(self, call: Call, *, streamed: bool) -> float | None:
         """Return the seconds after which this call is slow; `None` if it is not to be hedged."""
-        self._whose = Observed(self._run.name, streamed)
+        self._streamed = streamed
         if call.target or self._run.scope.at_once:
             return None
-        return self.state.delay(self._whose, self.now())
+        return self.state.delay(self._run.name, streamed, self.now())
 
     def ended(self) -> None:
         """Take in that the first call has ended, or has been given up: how long it took is known."""
@@ -75,7 +81,7 @@ class HedgedRun:
             return
         now, began, self._began = self.now(), self._began, None
         waited = self._run.scope.tally.waited - self._waited
-        self.state.observed(self._whose, now, max(now - began - waited, 0.0))
+        self.state.observed(self._run.name, self._streamed, now, max(now - began - waited, 0.0))
 
     def failed(self, kind: ErrorKind) -> None:
         """Take in that a call has failed: how long failing takes says nothing, but that of a timeout."""

@@ -14,12 +14,13 @@ from langchain_parallel_plus._engine.context import EnteredContext
 from langchain_parallel_plus._engine.ending import cancel_and_wait, ended_within
 from langchain_parallel_plus._engine.hedge_tasks import race
 from langchain_parallel_plus._engine.machine import Action, Call, Raise, Return, Sleep
+from langchain_parallel_plus._engine.policy_run import PolicyRun
 from langchain_parallel_plus._engine.pump import EXHAUSTED
 from langchain_parallel_plus._engine.replay import AsyncReplay
 from langchain_parallel_plus._engine.task_source import Source, attempt_token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from langchain_parallel_plus._engine.guarded import GuardedCall
     from langchain_parallel_plus._engine.hedge_tasks import OpenHedge
     from langchain_parallel_plus._engine.hedged_run import HedgeCall
-    from langchain_parallel_plus._engine.policy_run import PolicyRun
     from langchain_parallel_plus._engine.unheard import AsyncUnheard
 
 __all__ = ("ainvoke", "atransform")
@@ -59,13 +59,13 @@ async def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfi
     try:
         await _may_run(run)
         run.enter(call)
-        if run.hedging is not None:
-            output = await _hedged(run, call, value, config, child, kwargs)
-        elif run.charge is None:
-            output = await _call(run, call, value, child, kwargs)
+        delay = None if run.hedging is None else run.hedging.delay(call, streamed=False)
+        slow = None if delay is None else (delay, partial(_hedge, config, value, kwargs))
+        if run.charge is None:
+            output = await _call(run, call, value, child, kwargs, slow)
         else:
             async with acharged(run, call, partial(_same, value)) as admitted:
-                output = await _call(run, admitted, value, child, kwargs)
+                output = await _call(run, admitted, value, child, kwargs, slow)
     except Exception as error:  # the machine decides what becomes of it
         return run.failed(call, error)
     except BaseException:
@@ -78,30 +78,44 @@ async def _same(value: Any) -> Any:
     return value
 
 
-async def _hedged(
-    run: PolicyRun, call: Call, value: Any, config: RunnableConfig, child: RunnableConfig, kwargs: dict[str, Any]
+async def _call(
+    run: GuardedCall,
+    call: Call,
+    value: Any,
+    config: RunnableConfig,
+    kwargs: dict[str, Any],
+    slow: tuple[float, OpenHedge] | None = None,
 ) -> Any:
-    """Call as `_attempt` does, and once more if that is slow."""
+    token = attempt_token(run, leaves=call.timeout is not None or slow is not None)
+    entered = EnteredContext(config, run.scope_for(call, token))
+    try:
+        work = entered.context.run(run.targets[call.target].ainvoke, value, config, **kwargs)
+        task = asyncio.get_running_loop().create_task(work, context=entered.context)
+        if slow is None or (call.timeout is not None and call.timeout <= slow[0]):
+            return await _in_time(run, call, task)
+        return await _hedged(run, call, task, *slow)
+    finally:
+        entered.leave()
+        if token is not None:
+            token.close()
+            token.cancel()
 
-    async def hedge(beside: HedgeCall, opened: AsyncExitStack) -> Coroutine[Any, Any, Any]:
-        call = await opened.enter_async_context(acharged(beside, beside.call, partial(_same, value)))
-        return _call(beside, call, value, beside.config(config), kwargs)
 
-    async with acharged(run, call, partial(_same, value)) as admitted:
-        return await _call(run, admitted, value, child, kwargs, partial(_race, run, admitted, hedge))
+async def _hedge(
+    config: RunnableConfig, value: Any, kwargs: dict[str, Any], beside: HedgeCall, opened: AsyncExitStack
+) -> Coroutine[Any, Any, Any]:
+    """Open a hedge; return what waits for it."""
+    call = await opened.enter_async_context(acharged(beside, beside.call, partial(_same, value)))
+    return _call(beside, call, value, beside.config(config), kwargs)
 
 
-async def _race(run: PolicyRun, call: Call, hedge: OpenHedge, task: asyncio.Task[Any]) -> Any:
+async def _hedged(run: GuardedCall, call: Call, task: asyncio.Task[Any], delay: float, hedge: OpenHedge) -> Any:
     """Wait for the task as `_in_time` does; make the call once more if it is slow."""
-    hedging = run.hedging
-    assert hedging is not None
-    delay = hedging.delay(call, streamed=False)
-    if delay is None or (call.timeout is not None and call.timeout <= delay):
-        return await _in_time(run, call, task)
     try:
         if await ended_within(task, delay):
             return task.result()
-        winner = await race(run, hedging, call, delay, _in_time(run, _after(call, delay), task), hedge)
+        assert isinstance(run, PolicyRun)  # a hedge is not hedged
+        winner = await race(run, call, delay, _in_time(run, _after(call, delay), task), hedge)
     finally:
         await _end(task)
     if winner.hedge is not None:
@@ -114,27 +128,6 @@ def _after(call: Call, seconds: float) -> Call:
     """Return the call with the time that it has left."""
     timeout, whole_run = [None if one is None else one - seconds for one in (call.timeout, call.whole_run)]
     return replace(call, timeout=timeout, whole_run=whole_run)
-
-
-async def _call(
-    run: GuardedCall,
-    call: Call,
-    value: Any,
-    config: RunnableConfig,
-    kwargs: dict[str, Any],
-    wait: Callable[[asyncio.Task[Any]], Awaitable[Any]] | None = None,
-) -> Any:
-    token = attempt_token(run, leaves=call.timeout is not None or wait is not None)
-    entered = EnteredContext(config, run.scope_for(call, token))
-    try:
-        work = entered.context.run(run.targets[call.target].ainvoke, value, config, **kwargs)
-        task = asyncio.get_running_loop().create_task(work, context=entered.context)
-        return await (_in_time(run, call, task) if wait is None else wait(task))
-    finally:
-        entered.leave()
-        if token is not None:
-            token.close()
-            token.cancel()
 
 
 async def _in_time(run: GuardedCall, call: Call, task: asyncio.Task[Any]) -> Any:
@@ -226,7 +219,7 @@ async def _first(
     delay = None if hedging is None else hedging.delay(call, streamed=True)
     source = await open_source(run, call, run.config_for(call, config), own)
     first = await source.next(delay)
-    if first is not LATER or hedging is None or delay is None:
+    if first is not LATER or delay is None:
         return source, first
     sources: dict[HedgeCall, Source] = {}
 
@@ -234,7 +227,7 @@ async def _first(
         sources[beside] = await open_source(beside, beside.call, beside.config(config), held)
         return sources[beside].next()
 
-    winner = await race(run, hedging, call, delay, source.next(), hedge)
+    winner = await race(run, call, delay, source.next(), hedge)
     if winner.hedge is None:
         return source, winner.task.result()
     opened.push_async_exit(winner.opened)

@@ -96,7 +96,7 @@ def _hedged(
         try:
             return job.wait(delay)
         except Empty:
-            winner = race(run, hedging, call, delay, job.wait, job.close, hedge, clock)
+            winner = race(run, call, delay, job.wait, job.close, hedge, clock)
     if winner.hedge is not None:
         winner.hedge.succeeded()
     winner.opened.close()
@@ -190,7 +190,7 @@ def _first(
     own = opened.enter_context(ExitStack())
     source = open_source(run, call, run.config_for(call, config), own)
     first = source.next(delay)
-    if first is not LATER or hedging is None or delay is None:
+    if first is not LATER or delay is None:
         return source, first
     sources: dict[HedgeCall, Source] = {}
 
@@ -198,7 +198,7 @@ def _first(
         sources[beside] = open_source(beside, beside.call, beside.config(config), held)
         return sources[beside].next
 
-    winner = race(run, hedging, call, delay, source.next, source.leave, hedge, clock)
+    winner = race(run, call, delay, source.next, source.leave, hedge, clock)
     if winner.hedge is None:
         return source, winner.output
     opened.push(winner.opened)

@@ -1,6 +1,7 @@
 """Run all cases, or those named: `python -m tests.benchmarks trivial streams`.
 
-Those of the policies and of the limiter have tables of their own. `quota-short` is an extract of `quota`, and runs only if it is named.
+Those of the policies and of the limiter have tables of their own. `quota-short` is an extract of `quota`, and runs only
+if it is named.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The price of policies for a call that succeeds at once: all of them in a fan-out, and each alone beside its rivals."""
+"""The price of policies for a call that succeeds at once: all in a fan-out, and each alone beside its rivals."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def full_policy() -> Iterator[object]:
 
 
 def single_policies() -> Iterator[object]:
-    """One call in microseconds more than the call alone takes: each policy, langchain-core's, tenacity's, stamina's."""
-    yield "Microseconds that a policy adds to a call that succeeds (CPU, median; threads are used where time is limited)"
+    """What one call takes beyond the call alone: under each policy, langchain-core's, tenacity's, stamina's."""
+    yield "Microseconds that a policy adds to a call that succeeds (CPU, median; sync timeouts and hedges use a thread)"
     yield f"  {'':<44} {'invoke':>8} {'ainvoke':>8}"
     sync, tasks = _in_threads(), _in_tasks()
     bare, abare = _median(sync, "nothing"), asyncio.run(_amedian(tasks, "nothing"))
