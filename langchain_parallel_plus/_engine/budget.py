@@ -38,9 +38,16 @@ class Balance:
         """Return the balance after calls were begun; their retries are not calls."""
         return Balance(self.counts.add(now, first=times))
 
-    def taken(self, budget: RetryBudget, now: float) -> Balance | None:
-        """Return the balance after one retry, or `None` if the budget has no room for it."""
-        if self.left(budget, now) < 1:
+    def taken(self, budget: RetryBudget, now: float, spare: float = 0.0) -> Balance | None:
+        """Return the balance after one retry, or `None` if the budget has no room for it.
+
+        Args:
+            budget: The declaration.
+            now: The time.
+            spare: Share of what calls have paid for that is to be left after it.
+        """
+        calls, retries = self.counts.totals(now)
+        if budget.minimum + budget.ratio * calls * (1 - spare) - retries < 1:
             return None
         return Balance(self.counts.add(now, second=1))
 
@@ -86,11 +93,11 @@ class SharedBudget:
             self._balance = self._balance.called(at, self._calls)
             self._calls = 0
 
-    def take(self, now: float) -> bool:
-        """Spend one retry, if there is one left."""
+    def take(self, now: float, spare: float = 0.0) -> bool:
+        """Spend one retry, if there is one left; see `Balance.taken`."""
         with self._lock:
             self._enter_calls()
-            after = self._balance.taken(self.declared, now)
+            after = self._balance.taken(self.declared, now, spare)
             if after is not None:
                 self._balance = after
         return after is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from langchain_core.runnables.config import patch_config
 
@@ -29,6 +29,8 @@ __all__ = ("HedgeCall", "HedgedRun", "NoRoomError")
 
 
 _NONE = Race(0.0, 0)
+_SPARE: Final = 0.2
+"""Of the budget, for calls that have been slow for longer: those that are just over 95 % would use all of it."""
 
 
 class NoRoomError(LimiterError):
@@ -94,12 +96,16 @@ class HedgedRun:
     def start(self, delay: float) -> RaceAction:
         """Return the first action, now that the first call has turned out to be slow."""
         self._race = Race(delay, self.state.declared.max_hedges)
-        return self.slow()
+        return self.slow(_SPARE)
 
-    def slow(self) -> RaceAction:
-        """Return the action now that a hedge is due."""
+    def slow(self, spare: float = 0.0) -> RaceAction:
+        """Return the action now that a hedge is due.
+
+        Args:
+            spare: Share of the budget that is left to others.
+        """
         throttled = self._is_throttled()
-        affordable = not throttled and self._race.left > 0 and self.state.budget.take(self.now())
+        affordable = not throttled and self._race.left > 0 and self.state.budget.take(self.now(), spare)
         action = self.step(Slow(throttled, affordable))
         if affordable and not isinstance(action, Begin):
             self.state.budget.give_back()
