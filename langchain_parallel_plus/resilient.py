@@ -144,6 +144,8 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
 
         def work(config: RunnableConfig, manager: CallbackManagerForChainRun | Unheard) -> Any:
             run = self._run(manager, SYSTEM.now)
+            if run.is_branch:
+                return policy_threads.invoke(run, input, config, manager, **kwargs)
             with run.told():
                 return policy_threads.invoke(run, input, config, manager, **kwargs)
 
@@ -158,6 +160,8 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
 
         async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun | AsyncUnheard) -> Any:
             run = self._run(manager, asyncio.get_running_loop().time, in_tasks=True)
+            if run.is_branch:
+                return await policy_tasks.ainvoke(run, input, config, manager, **kwargs)
             with run.told():
                 return await policy_tasks.ainvoke(run, input, config, manager, **kwargs)
 

@@ -52,7 +52,8 @@ async def ended_within(task: asyncio.Task[Any], seconds: float | None) -> bool:
     try:
         await ended
     finally:
-        task.remove_done_callback(end)
+        if not task.done():
+            task.remove_done_callback(end)
         if timer is not None:
             timer.cancel()
     return task.done()

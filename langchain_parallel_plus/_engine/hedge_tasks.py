@@ -37,7 +37,14 @@ class Leg:
         await self.opened.aclose()
 
 
-async def race(run: PolicyRun, call: Call, delay: float, first: Coroutine[Any, Any, Any], hedge: OpenHedge) -> Leg:
+async def race(
+    run: PolicyRun,
+    call: Call,
+    delay: float,
+    first: Coroutine[Any, Any, Any],
+    hedge: OpenHedge,
+    held_up: Callable[[], bool] | None = None,
+) -> Leg:
     """Return the call that was the first to deliver; the others have ended.
 
     Args:
@@ -46,6 +53,7 @@ async def race(run: PolicyRun, call: Call, delay: float, first: Coroutine[Any, A
         delay: Seconds between one call and the next.
         first: Waits for the first call.
         hedge: Opens a hedge: what it holds goes into the stack, and what it returns waits for it.
+        held_up: Whether the first call waits for its input.
 
     Raises:
         Exception: The first call's, when all have failed.
@@ -54,7 +62,7 @@ async def race(run: PolicyRun, call: Call, delay: float, first: Coroutine[Any, A
     assert hedged is not None
     legs = {FIRST: Leg(asyncio.get_running_loop().create_task(first))}
     try:
-        action = hedged.start(delay)
+        action = hedged.start(delay, held_up)
         while True:
             match action:
                 case Begin():

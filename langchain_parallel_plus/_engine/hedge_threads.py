@@ -45,6 +45,7 @@ def race(
     leave: Callable[[], None],
     hedge: OpenHedge,
     clock: Clock,
+    held_up: Callable[[], bool] | None = None,
 ) -> Leg:
     """Return the call that was the first to deliver; the others have been left behind.
 
@@ -56,6 +57,7 @@ def race(
         leave: Ends that wait, and leaves the call behind.
         hedge: Opens a hedge: what it holds goes into the stack, and what it returns waits for it.
         clock: The time.
+        held_up: Whether the first call waits for its input.
 
     Raises:
         Exception: The first call's, when all have failed.
@@ -68,7 +70,7 @@ def race(
     forget = run.scope.token.subscribe(lambda: results.put((_GIVEN_UP, None, run.given_up())))
     try:
         _wait_in_worker(FIRST, first, results)
-        action = hedged.start(delay)
+        action = hedged.start(delay, held_up)
         while True:
             match action:
                 case Begin():

@@ -40,13 +40,14 @@ class NoRoomError(LimiterError):
 class HedgedRun:
     """Watches the calls of one run's own runnable, and decides with `hedging` about more of them."""
 
-    __slots__ = ("_began", "_race", "_run", "_streamed", "_waited", "begun", "now", "state")
+    __slots__ = ("_began", "_held_up", "_race", "_run", "_streamed", "_waited", "begun", "now", "state")
 
     def __init__(self, run: PolicyRun, state: HedgeState, now: Callable[[], float]) -> None:
         self._run = run
         self.state = state
         self.now = now
         self._streamed = False
+        self._held_up: Callable[[], bool] | None = None
         self._began: float | None = None
         self._waited = 0.0
         self._race = _NONE
@@ -93,8 +94,14 @@ class HedgedRun:
             self.ended()
         self._began = None
 
-    def start(self, delay: float) -> RaceAction:
-        """Return the first action, now that the first call has turned out to be slow."""
+    def start(self, delay: float, held_up: Callable[[], bool] | None = None) -> RaceAction:
+        """Return the first action, now that the first call has turned out to be slow.
+
+        Args:
+            delay: Seconds between one call and the next.
+            held_up: Whether the call waits for its input, which another one would wait for, too.
+        """
+        self._held_up = held_up
         self._race = Race(delay, self.state.declared.max_hedges)
         return self.slow(_SPARE)
 
@@ -127,7 +134,7 @@ class HedgedRun:
         return HedgeCall(self._run, call, begin.leg, self)
 
     def _is_throttled(self) -> bool:
-        if self.state.is_throttled(self.now()):
+        if self.state.is_throttled(self.now()) or (self._held_up is not None and self._held_up()):
             return True
         scope, charge = self._run.scope, self._run.charge
         return any(one.is_short(CALM) for one in scope.limiters) or (

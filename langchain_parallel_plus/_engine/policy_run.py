@@ -64,13 +64,13 @@ class PolicyRun(GuardedCall):
         "_budget",
         "_draw",
         "_manager",
-        "_own_scope",
         "_started",
         "_state",
         "_told",
         "_winner",
         "all_targets",
         "hedging",
+        "is_branch",
     )
 
     def __init__(
@@ -87,7 +87,8 @@ class PolicyRun(GuardedCall):
         self._manager = manager
         self._draw = draw
         self._started = now()
-        self._own_scope = scope is not current_scope.get()
+        self.is_branch = scope is current_scope.get()
+        """Whether it is the run of a branch, whose end its fan-out tells."""
         left = scope.remaining()
         self._state = State(deadline=None if left is None else now() + left)
         self.hedging = None if targets.hedges is None else HedgedRun(self, targets.hedges, now)
@@ -217,7 +218,7 @@ class PolicyRun(GuardedCall):
     @contextmanager
     def told(self) -> Iterator[None]:
         """Tell listeners how the run ends, unless it is a branch: its fan-out tells that."""
-        if not self._own_scope:
+        if self.is_branch:
             yield
             return
         try:

@@ -57,7 +57,9 @@ async def ainvoke(
 async def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfig, kwargs: dict[str, Any]) -> Action:
     child = run.config_for(call, config)
     try:
-        await _may_run(run)
+        run.scope.check()
+        if run.scope.permit is not None:
+            await run.scope.permit.aensure()
         run.enter(call)
         delay = None if run.hedging is None else run.hedging.delay(call, streamed=False)
         slow = None if delay is None else (delay, partial(_hedge, config, value, kwargs))
@@ -227,7 +229,7 @@ async def _first(
         sources[beside] = await open_source(beside, beside.call, beside.config(config), held)
         return sources[beside].next()
 
-    winner = await race(run, call, delay, source.next(), hedge)
+    winner = await race(run, call, delay, source.next(), hedge, lambda: replay.waits)
     if winner.hedge is None:
         return source, winner.task.result()
     opened.push_async_exit(winner.opened)

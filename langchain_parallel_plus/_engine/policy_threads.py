@@ -198,7 +198,7 @@ def _first(
         sources[beside] = open_source(beside, beside.call, beside.config(config), held)
         return sources[beside].next
 
-    winner = race(run, call, delay, source.next, source.leave, hedge, clock)
+    winner = race(run, call, delay, source.next, source.leave, hedge, clock, lambda: replay.waits)
     if winner.hedge is None:
         return source, winner.output
     opened.push(winner.opened)

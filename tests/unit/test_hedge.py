@@ -439,6 +439,28 @@ async def test_a_stream_is_hedged_until_its_first_chunk_and_no_longer() -> None:
     assert not others()
 
 
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode.streams], ids=str)
+async def test_a_stream_that_waits_for_its_input_is_not_hedged(mode: Mode, slow: Any) -> None:
+    calls = slow(())
+
+    def late(inputs: Iterator[Any]) -> Iterator[str]:
+        for _ in inputs:
+            yield "a"
+            time.sleep(5 * DELAY)
+            yield "b"
+
+    async def alate(inputs: AsyncIterator[Any]) -> AsyncIterator[str]:
+        async for _ in inputs:
+            yield "a"
+            await asyncio.sleep(5 * DELAY)
+            yield "b"
+
+    answer = RunnableLambda(calls.call, afunc=calls.acall)  # reads its input whole
+    chain = RunnableGenerator(late, alate) | alone(answer, BranchPolicy(hedge=soon()))
+    assert await mode.run(chain, "in") == "call 1"
+    assert calls.begun == 1
+
+
 def _wait(**timeouts: Any) -> BranchPolicy:
     return BranchPolicy(hedge=HedgePolicy(5), timeout=TimeoutPolicy(**timeouts))
 
