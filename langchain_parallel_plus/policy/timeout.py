@@ -41,7 +41,9 @@ class TimeoutPolicy(ShortRepr):
     run_timeout: float | None = None
     """Seconds for the runnable with all its retries, back-off and quota waits. Each fallback has this time anew."""
     attempt_timeout: float | None = None
-    """Seconds for one call; a call that takes longer counts as a failed attempt, which a `RetryPolicy` may repeat."""
+    """Seconds for one call; a call that takes longer counts as a failed attempt, which a `RetryPolicy` may repeat. What
+    the model calls inside it wait for a rate limit counts, what the call itself waits for `BranchPolicy.limiter` does
+    not."""
     first_chunk_timeout: float | None = None
     """Seconds to the first chunk of a stream; one that takes longer is a failed attempt. For calls that deliver all at
     once it means nothing."""
