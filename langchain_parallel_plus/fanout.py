@@ -103,6 +103,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
         self.policies = _policies(given.get("policies")).checked_for(keys)
         self.join = _checked_join(given.get("join"), len(keys))
         self.limits = _checked_limits(given.get("limits"))
+        self._check_deadline()
 
     def with_policy(self, default: BranchPolicy | None = None, /, **by_branch: BranchPolicy) -> Self:
         """Return a copy whose branches are retried, timed out and replaced as said.
@@ -139,7 +140,12 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
     def _but(self, **changes: Any) -> Self:
         changed = self.model_copy(update=changes)
         changed._branches = {}
+        changed._check_deadline()
         return changed
+
+    def _check_deadline(self) -> None:
+        if self.join is not None:
+            self.policies.checked_within(self.join.deadline, tuple(self.steps__))
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:

@@ -43,6 +43,7 @@ def _scope(config: RunnableConfig, outer: Scope | None, now: Callable[[], float]
         limiters=outer.limiters if outer is not None else (),
         weight=outer.weight if outer is not None else 1.0,
         capacity=capacity_for(config, outer),
+        at_once=outer is not None and outer.at_once,
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from langchain_core.runnables.config import RunnableConfig, ensure_config
 
+from langchain_parallel_plus._engine import abandonment, pulse
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.capacity import Capacity, Permit, checked_max_concurrency
 from langchain_parallel_plus._engine.context import EnteredContext
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from langchain_parallel_plus._engine.open_calls import OpenCalls
 
     RunManager = AsyncCallbackManagerForChainRun | CallbackManagerForChainRun
+
+BEFORE_THE_GATE = (abandonment, pulse)
+"""Modules with callback handlers of ours, which are to be asked before the gate's: LangChain asks in the order in which
+they were registered, and Python warns of those that are not asked any more because one before them has refused."""
 
 __all__ = ("RunningBranch", "Surroundings", "blocking_scope", "capacity_for")
 
@@ -146,6 +151,7 @@ class Surroundings:
             capacity=self.capacity,
             permit=Permit(self.capacity) if self.capacity is not None else None,
             step=branch.step,
+            at_once=outer is not None and outer.at_once,
         )
 
     def set_up(self, index: int) -> RunningBranch:

@@ -58,6 +58,12 @@ class Account:
         """Whether calls in flight are limited."""
         return self.quota.concurrency is not None
 
+    def is_short(self, calm: float) -> bool:
+        """Return whether requests wait or are refused, or the provider has refused one in the last `calm` seconds."""
+        turnstile, planner = self.turnstile, self.turnstile.planner
+        refused = max(planner.paused_until, self.steering.care.decreased_at + calm)
+        return planner.queued > 0 or turnstile.closed is not None or turnstile.clock() < refused
+
     @property
     def rank(self) -> tuple[bool, int]:
         """Where the account stands in the one order in which calls pass several of them."""

@@ -32,6 +32,14 @@ class Acquisition(BaseRateLimiter):
         """The state that all limiters of one name share."""
         return self._account
 
+    def is_short(self, calm: float) -> bool:
+        """Return whether the quota is short: closed, paused, waited for, or refused by the provider of late.
+
+        Args:
+            calm: Seconds after a refusal in which it counts as short.
+        """
+        return self._account.is_short(calm)
+
     def acquire(self, cost: Cost | None = None, *, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take `cost` from the quota, once there is enough of it.
 
@@ -101,6 +109,20 @@ class Acquisition(BaseRateLimiter):
             lane: As for `reserve`.
         """
         return self._turnstile.expected_wait(self._entrant(cost, lane, 1.0)[1])
+
+    def reserve_at_once(self, cost: Cost | None = None) -> Ticket:
+        """Take `cost` if it is there and nobody waits, as `try_acquire` does, and return its ticket.
+
+        For calls that are made beside others and are not worth a wait, such as hedges.
+
+        Raises:
+            LimiterTimeoutError: It would have to wait; nothing was taken.
+            RequestTooLargeError: It is more than a limit itself.
+            QuotaExhaustedError: The key is closed.
+        """
+        cost, entrant = self._entrant(cost, "", 1.0)
+        self._turnstile.pass_at_once(entrant)
+        return Ticket(self._account, entrant, cost)
 
     def force(self, cost: Cost | None = None, *, within: float | None = None) -> Ticket:
         """Take `cost` past the queue; the caller sends its request `ticket.delay` seconds from now.

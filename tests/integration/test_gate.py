@@ -52,6 +52,7 @@ class Scope:
     lane: str = "branch"
     weight: float = 1.0
     left: float | None = None
+    at_once: bool = False
     ended: bool = False
     waits: list[dict[str, Any]] = field(default_factory=list)
     uses: list[dict[str, Any]] = field(default_factory=list)

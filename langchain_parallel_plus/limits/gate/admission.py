@@ -148,7 +148,9 @@ def _reserve(offer: Offer, call: OpenCall, *, forced: bool) -> Holding:
     if cost.slots != slots:
         cost = replace(cost, slots=slots)
     within = scope.remaining()
-    if forced:
+    if scope.at_once:
+        ticket = limiter.reserve_at_once(cost)
+    elif forced:
         ticket = limiter.force(cost, within=within)
     else:
         ticket = limiter.reserve(cost, lane=scope.lane, weight=scope.weight, within=within)

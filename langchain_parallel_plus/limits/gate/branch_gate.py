@@ -146,6 +146,7 @@ class BranchGate(BaseCallbackHandler):
         except BaseException:
             _refuse(call)
             raise
+        _listen(call)
 
     async def _starts_in_task(
         self, serialized: dict[str, Any], prompts: Sequence[_Prompt], *, run_id: UUID, **facts: Any
@@ -159,6 +160,7 @@ class BranchGate(BaseCallbackHandler):
         except BaseException:
             _refuse(call)
             raise
+        _listen(call)
 
     on_chat_model_start = _Start(_starts_in_thread, _starts_in_task)
     on_llm_start = on_chat_model_start
@@ -195,6 +197,22 @@ class BranchGate(BaseCallbackHandler):
 
 _GATE: ContextVar[BranchGate | None] = ContextVar("lcpp_gate", default=None)
 register_configure_hook(_GATE, inheritable=True)
+
+
+def _listen(call: OpenCall) -> None:
+    """Give back what the call holds when nobody waits for it any more: an attempt's time is over, its hedge has won."""
+    if call.forget is not None:  # joined by another branch's limiters: it is listened to already
+        return
+
+    def abandon() -> None:
+        if _LEDGER.take(call.run_id) is call:
+            call.abandon()
+
+    forget = call.scope.on_cancel(abandon)
+    if call.ended:
+        forget()
+    else:
+        call.forget = forget
 
 
 def _refuse(call: OpenCall) -> None:

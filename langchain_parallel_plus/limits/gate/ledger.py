@@ -10,6 +10,7 @@ from langchain_parallel_plus.limits.cost import Cost
 from langchain_parallel_plus.limits.passes import CallPass
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
     from langchain_parallel_plus.limits.gate.scope import GateScope
@@ -107,6 +108,8 @@ class OpenCall:
     admitted: bool = False
     """Whether it may have been sent."""
     ended: bool = False
+    forget: Callable[[], None] | None = None
+    """Ends what listens whether somebody still waits for the call."""
 
     @property
     def slots(self) -> int:
@@ -210,6 +213,9 @@ class OpenCall:
 
     def _end(self) -> None:
         self.ended = True
+        forget, self.forget = self.forget, None
+        if forget is not None:
+            forget()
         self.call_pass.close()
 
 

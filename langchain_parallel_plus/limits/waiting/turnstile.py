@@ -109,6 +109,20 @@ class Turnstile:
             self.planner.submit(entrant, now)
         self.dispatch()
 
+    def pass_at_once(self, entrant: Entrant) -> None:
+        """Let `entrant` through now, as `admit` would.
+
+        Raises:
+            LimiterTimeoutError: It would have to wait; nothing was taken.
+        """
+        with self.lock:
+            now = self.clock()
+            if self._closure is not None:
+                self._check_open(now)
+            if not self.planner.grant(entrant, now):
+                raise self._too_late("does not admit a request at once, and this one does not wait")
+            entrant.passed = now
+
     def force(self, entrant: Entrant, within: float | None = None) -> float:
         """Admit `entrant` past the queue; return the seconds after which its request may be sent.
 
