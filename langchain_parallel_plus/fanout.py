@@ -13,10 +13,9 @@ from pydantic import Field, PrivateAttr, SkipValidation
 
 from langchain_parallel_plus._engine import tasks, threads
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
-from langchain_parallel_plus._engine.closing_steps import closed_early
 from langchain_parallel_plus._engine.fan_out import Branch, FanOut
 from langchain_parallel_plus._engine.namespace import namespace
-from langchain_parallel_plus._engine.offload import offloaded
+from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.errors import DeclarationError
@@ -104,6 +103,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
         self.policies = _policies(given.get("policies")).checked_for(keys)
         self.join = _checked_join(given.get("join"), len(keys))
         self.limits = checked_limits(given.get("limits"))
+        self._check_deadline()
 
     def with_policy(self, default: BranchPolicy | None = None, /, **by_branch: BranchPolicy) -> Self:
         """Return a copy whose branches are retried, timed out and replaced as said.
@@ -140,7 +140,12 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
     def _but(self, **changes: Any) -> Self:
         changed = self.model_copy(update=changes)
         changed._branches = {}
+        changed._check_deadline()
         return changed
+
+    def _check_deadline(self) -> None:
+        if self.join is not None:
+            self.policies.checked_within(self.join.deadline, tuple(self.steps__))
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
@@ -256,8 +261,8 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
             on_failure=policy.on_failure or ("keep" if tolerant else "raise"),
             required=bool(policy.required),
             weight=policy.weight or 1.0,
-            threaded=offloaded(step),
-            streamed=closed_early(step),
+            for_threads=for_threads(step),
+            for_tasks=for_tasks(step),
         )
         self._branches[key] = (basis, branch)
         return branch

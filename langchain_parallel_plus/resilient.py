@@ -18,16 +18,17 @@ from langchain_parallel_plus._engine.breaker_guard import BREAKERS
 from langchain_parallel_plus._engine.budget import BUDGETS
 from langchain_parallel_plus._engine.charging import Charge
 from langchain_parallel_plus._engine.clock import SYSTEM
-from langchain_parallel_plus._engine.closing_steps import closed_early
-from langchain_parallel_plus._engine.machine import Plan
+from langchain_parallel_plus._engine.guarded import Targets
+from langchain_parallel_plus._engine.hedge_state import HEDGES
+from langchain_parallel_plus._engine.machine import Instead, Plan
 from langchain_parallel_plus._engine.namespace import namespace
-from langchain_parallel_plus._engine.offload import offloaded
-from langchain_parallel_plus._engine.policy_run import PolicyRun, Targets, scope_of
+from langchain_parallel_plus._engine.policy_run import PolicyRun, scope_of
+from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard, unheard
-from langchain_parallel_plus.policy import BranchPolicy, checked_policy
+from langchain_parallel_plus.policy import BranchPolicy, Fallback, checked_policy
 from langchain_parallel_plus.policy.plain import plain, policy_of
 
 if TYPE_CHECKING:
@@ -142,6 +143,8 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
 
         def work(config: RunnableConfig, manager: CallbackManagerForChainRun | Unheard) -> Any:
             run = self._run(manager, SYSTEM.now)
+            if run.is_branch:
+                return policy_threads.invoke(run, input, config, manager, **kwargs)
             with run.told():
                 return policy_threads.invoke(run, input, config, manager, **kwargs)
 
@@ -156,6 +159,8 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
 
         async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun | AsyncUnheard) -> Any:
             run = self._run(manager, asyncio.get_running_loop().time, in_tasks=True)
+            if run.is_branch:
+                return await policy_tasks.ainvoke(run, input, config, manager, **kwargs)
             with run.told():
                 return await policy_tasks.ainvoke(run, input, config, manager, **kwargs)
 
@@ -196,7 +201,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
 
     @property
     def _runnables(self) -> tuple[Runnable[Any, Any], ...]:
-        return (self.bound, *self.policy.fallbacks)
+        return (self.bound, *(_called(one) for one in self.policy.fallbacks))
 
     def _unheard(self, config: RunnableConfig | None) -> tuple[BaseCallbackManager, UUID] | None:
         """Return what stands in for a run of its own: a branch needs none if nobody would hear of it."""
@@ -208,15 +213,16 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         known = self._made.get(in_tasks)
         if known is not None and known[0] is self.bound and known[1] is self.policy and known[2] == self.name:
             return known[3]
-        runnables = tuple((offloaded(one) or one) if in_tasks else closed_early(one) for one in self._runnables)
-        retry, breaker = self.policy.retry, self.policy.breaker
+        runnables = tuple(for_tasks(one) if in_tasks else for_threads(one) for one in self._runnables)
+        retry, breaker, hedge = self.policy.retry, self.policy.breaker, self.policy.hedge
         targets = Targets(
             self.get_name(),
             runnables,
-            Plan.of(self.policy),
+            Plan.of(self.policy, tuple(_instead(one) for one in self.policy.fallbacks)),
             _charge(self.policy),
             None if retry is None or retry.budget is None else BUDGETS.of(retry.budget),
             None if breaker is None else BREAKERS.of(breaker),
+            None if hedge is None else HEDGES.of(hedge),
         )
         self._made[in_tasks] = (self.bound, self.policy, self.name, targets)
         return targets
@@ -231,6 +237,19 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         targets = self._targets(in_tasks)
         scope = scope_of(current_scope.get(), self, targets.name, manager.run_id, now)
         return PolicyRun(targets, manager, scope, now)
+
+
+def _called(fallback: Any) -> Runnable[Any, Any]:
+    called: Runnable[Any, Any] = fallback.runnable if isinstance(fallback, Fallback) else fallback
+    return called
+
+
+def _instead(fallback: Any) -> Instead:
+    """Return what is to be known of a fallback: one under a policy of its own keeps to that."""
+    called = _called(fallback)
+    own = called.policy if isinstance(called, RunnableWithPolicy) else BranchPolicy()
+    which = fallback if isinstance(fallback, Fallback) else None
+    return Instead(which, own_retry=own.retry is not None, own_timeout=own.timeout is not None)
 
 
 def _charge(policy: BranchPolicy) -> Charge | None:

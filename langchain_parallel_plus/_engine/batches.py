@@ -43,6 +43,7 @@ def scope_of_calls(config: RunnableConfig, outer: Scope | None, now: Callable[[]
         limiters=outer.limiters if outer is not None else (),
         weight=outer.weight if outer is not None else 1.0,
         capacity=capacity_for(config, outer),
+        at_once=outer is not None and outer.at_once,
     )
 
 

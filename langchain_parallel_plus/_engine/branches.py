@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from langchain_core.runnables.config import RunnableConfig, ensure_config
 
+from langchain_parallel_plus._engine import abandonment, pulse
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.capacity import Capacity, Permit, checked_max_concurrency
 from langchain_parallel_plus._engine.context import EnteredContext
+from langchain_parallel_plus._engine.open_calls import follow_calls
 from langchain_parallel_plus._engine.scope import Scope, blocked_loop, current_scope
 from langchain_parallel_plus.limits.gate.branch_gate import BranchGate
 
@@ -19,8 +21,13 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 
     from langchain_parallel_plus._engine.fan_out import Branch, FanOutRun
+    from langchain_parallel_plus._engine.open_calls import OpenCalls
 
     RunManager = AsyncCallbackManagerForChainRun | CallbackManagerForChainRun
+
+BEFORE_THE_GATE = (abandonment, pulse)
+"""Modules with callback handlers of ours, which are to be asked before the gate's: LangChain asks in the order in which
+they were registered, and Python warns of those that are not asked any more because one before them has refused."""
 
 __all__ = ("RunningBranch", "Surroundings", "blocking_scope", "capacity_for")
 
@@ -60,7 +67,7 @@ def _for_children(config: RunnableConfig) -> RunnableConfig:
 class RunningBranch:
     """One branch of one call, ready to run in a context of its own."""
 
-    __slots__ = ("_entered", "_gate", "branch", "config", "context", "index", "scope")
+    __slots__ = ("_entered", "_gate", "branch", "calls", "config", "context", "index", "scope")
 
     def __init__(self, index: int, branch: Branch, config: RunnableConfig, scope: Scope) -> None:
         self.index = index
@@ -69,9 +76,14 @@ class RunningBranch:
         self.scope = scope
         self._entered = EnteredContext(config, scope)
         self.context = self._entered.context
+        self.calls: OpenCalls | None = None
         self._gate = BranchGate(scope) if scope.limiters else None
         if self._gate is not None:
             self._gate.enter(self.context)
+
+    def follow_calls(self) -> None:
+        """Know the model calls that it makes in tasks, so that none is left open."""
+        self.calls = follow_calls(self.config, self.context)
 
     def begin(self) -> None:
         """Note that the branch has started, which it may not have by the time the fan-out ends."""
@@ -139,6 +151,7 @@ class Surroundings:
             capacity=self.capacity,
             permit=Permit(self.capacity) if self.capacity is not None else None,
             step=branch.step,
+            at_once=outer is not None and outer.at_once,
         )
 
     def set_up(self, index: int) -> RunningBranch:

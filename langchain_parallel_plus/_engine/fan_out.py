@@ -51,20 +51,20 @@ class Branch:
     on_failure: OnFailure = "raise"
     required: bool = False
     weight: float = 1.0
-    threaded: Runnable[Any, Any] | None = None
+    for_threads: Runnable[Any, Any] | None = None
+    """The step as sync runs call it, where that differs."""
+    for_tasks: Runnable[Any, Any] | None = None
     """The step as async runs call it, where that differs."""
-    streamed: Runnable[Any, Any] | None = None
-    """The step as sync runs stream it, where that differs."""
+
+    @property
+    def sync_step(self) -> Runnable[Any, Any]:
+        """The step as sync runs call it."""
+        return self.for_threads or self.step
 
     @property
     def async_step(self) -> Runnable[Any, Any]:
         """The step as async runs call it."""
-        return self.threaded or self.step
-
-    @property
-    def streamed_step(self) -> Runnable[Any, Any]:
-        """The step as sync runs stream it."""
-        return self.streamed or self.step
+        return self.for_tasks or self.step
 
 
 @dataclass(frozen=True, slots=True)

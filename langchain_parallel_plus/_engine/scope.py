@@ -6,7 +6,7 @@ import asyncio
 import threading
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus.errors import BranchAbandonedError
@@ -74,6 +74,8 @@ class Scope:
     tally: Tally = field(default_factory=Tally)
     step: object = None
     """The runnable that is this branch."""
+    at_once: bool = False
+    """Whether nothing in it waits for a rate limit: it is a hedge, which is made at once or not at all."""
 
     @property
     def lane(self) -> str:
@@ -115,7 +117,12 @@ class Scope:
             self.permit,
             self.tally,
             self.step,
+            self.at_once,
         )
+
+    def for_hedge(self, token: CancelToken, permit: Permit | None) -> Scope:
+        """Return this scope for a hedge beside the branch's own call: given up with `token`, under its own `permit`."""
+        return replace(self, token=token, permit=permit, at_once=True)
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -145,9 +152,11 @@ class Scope:
 
     def waited(self, *, limiter: str, dimension: str, seconds: float, model: str, call: UUID) -> None:
         """Record an admission of a model call by a limiter and what it cost in time."""
-        self.tally.add(waited=seconds)
-        detail = {"limiter": limiter, "dimension": dimension, "model": model, "call": call}
-        self.emit("limiter.wait", seconds=seconds, detail=detail)
+        if seconds:
+            self.tally.add(waited=seconds)
+        if listening():
+            detail = {"limiter": limiter, "dimension": dimension, "model": model, "call": call}
+            self.emit("limiter.wait", seconds=seconds, detail=detail)
 
     def settled(self, *, input_tokens: int | None, output_tokens: int | None, model: str) -> None:
         """Record what a model call used."""

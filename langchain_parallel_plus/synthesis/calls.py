@@ -12,9 +12,8 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import patch_config
 
 from langchain_parallel_plus._engine import tasks, threads
-from langchain_parallel_plus._engine.closing_steps import closed_early
 from langchain_parallel_plus._engine.fan_out import Branch, FanOut
-from langchain_parallel_plus._engine.offload import offloaded
+from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus.errors import SynthesisError
 from langchain_parallel_plus.synthesis.blocks import joined
 from langchain_parallel_plus.synthesis.prompts import filled
@@ -90,7 +89,7 @@ class _DigestCall(Runnable[Any, str]):
         return self._text(self._model.invoke(input[self._place], self._config(config)))
 
     async def ainvoke(self, input: Sequence[PromptValue], config: RunnableConfig | None = None, **kwargs: Any) -> str:
-        model = offloaded(self._model) or self._model
+        model = for_tasks(self._model)
         return self._text(await model.ainvoke(input[self._place], self._config(config)))
 
     def _config(self, config: RunnableConfig | None) -> RunnableConfig:
@@ -127,7 +126,7 @@ class Answer:
         """Return the answer."""
         if self.limiters:
             return (await tasks.ainvoke(self._fan_out(), prompt, config, manager))[_ANSWER]
-        model = offloaded(self.model) or self.model
+        model = for_tasks(self.model)
         return await model.ainvoke(prompt, patch_config(config, callbacks=manager.get_child()))
 
     def stream(
@@ -135,7 +134,7 @@ class Answer:
     ) -> Generator[Any, None, None]:
         """Yield the answer while it is written."""
         if not self.limiters:
-            yield from closed_early(self.model).stream(prompt, patch_config(config, callbacks=manager.get_child()))
+            yield from for_threads(self.model).stream(prompt, patch_config(config, callbacks=manager.get_child()))
             return
         for chunk in threads.transform(self._fan_out(), iter([prompt]), config, manager, single=True):
             yield from chunk.values()
@@ -145,7 +144,7 @@ class Answer:
     ) -> AsyncGenerator[Any, None]:
         """Yield the answer while it is written."""
         if not self.limiters:
-            model = offloaded(self.model) or self.model
+            model = for_tasks(self.model)
             child = patch_config(config, callbacks=manager.get_child())
             async with aclosing(model.astream(prompt, child)) as written:  # type: ignore[type-var]  # a generator
                 async for chunk in written:
@@ -162,5 +161,5 @@ class Answer:
 
     def _fan_out(self) -> FanOut:
         step = self.model
-        branch = Branch(key=_ANSWER, step=step, threaded=offloaded(step), streamed=closed_early(step))
+        branch = Branch(key=_ANSWER, step=step, for_threads=for_threads(step), for_tasks=for_tasks(step))
         return FanOut(name=_ANSWER, branches=(branch,), limiters=self.limiters, advice=_ADVICE)

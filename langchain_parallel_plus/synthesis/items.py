@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_parallel_plus._engine.chunks import whole
-from langchain_parallel_plus._engine.closing_steps import closed_early
-from langchain_parallel_plus._engine.offload import offloaded
+from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus.fanout import RunnableParallelPlus
 from langchain_parallel_plus.policy import BranchPolicies, BranchPolicy
 
@@ -29,22 +28,22 @@ class _OnItem(Runnable[Items, Any]):
 
     def __init__(self, bound: Runnable[Any, Any], key: str) -> None:
         self._bound = bound
-        self._in_tasks = offloaded(bound) or bound
-        self._streamed = closed_early(bound)
+        self._in_threads = for_threads(bound)
+        self._in_tasks = for_tasks(bound)
         self._key = key
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
         return self._bound.get_name(suffix, name=name)
 
     def invoke(self, input: Items, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return self._bound.invoke(input[self._key], config, **kwargs)
+        return self._in_threads.invoke(input[self._key], config, **kwargs)
 
     async def ainvoke(self, input: Items, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         return await self._in_tasks.ainvoke(input[self._key], config, **kwargs)
 
     def transform(self, input: Iterator[Items], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         item = whole(input)[self._key]
-        with closing(self._streamed.transform(iter([item]), config, **kwargs)) as chunks:  # type: ignore[type-var]
+        with closing(self._in_threads.transform(iter([item]), config, **kwargs)) as chunks:  # type: ignore[type-var]
             yield from chunks
 
     async def atransform(

@@ -14,9 +14,8 @@ from pydantic import ConfigDict, SkipValidation
 
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
 from langchain_parallel_plus._engine.chunks import whole
-from langchain_parallel_plus._engine.closing_steps import closed_early
 from langchain_parallel_plus._engine.namespace import namespace
-from langchain_parallel_plus._engine.offload import offloaded
+from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.errors import CoverageError, DeclarationError, SynthesisError
@@ -162,8 +161,9 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
         async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun) -> Output:
             items = self._items(input)
             results = await self._fan_out(items).ainvoke(items, _child(config, manager, "map"))
-            reducer = offloaded(self.reducer) or self.reducer
-            return await reducer.ainvoke(results, _child(config, manager, "reduce"), **kwargs)
+            reducer = for_tasks(self.reducer)
+            reduced: Output = await reducer.ainvoke(results, _child(config, manager, "reduce"), **kwargs)
+            return reduced
 
         output: Output = await atraced(self.get_name(), input, config, work)
         return output
@@ -179,7 +179,7 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
     ) -> Generator[Output, None, None]:
         items = self._items(whole(inputs))
         results = self._fan_out(items).stream(items, _child(config, run_manager, "map"))
-        reducer = closed_early(self.reducer)
+        reducer = for_threads(self.reducer)
         with closing(results):  # type: ignore[type-var]  # a generator, typed as an iterator
             reads = iter([_ordered(results)]) if self._reads_whole else results
             chunks = reducer.transform(reads, _child(config, run_manager, "reduce"), **kwargs)
@@ -197,7 +197,7 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
     ) -> AsyncGenerator[Output, None]:
         items = self._items(whole([chunk async for chunk in inputs]))
         results = self._fan_out(items).astream(items, _child(config, run_manager, "map"))
-        reducer = offloaded(self.reducer) or self.reducer
+        reducer = for_tasks(self.reducer)
         async with aclosing(results):  # type: ignore[type-var]  # a generator, typed as an iterator
             reads = _once(_ordered([chunk async for chunk in results])) if self._reads_whole else results
             stream = reducer.atransform(reads, _child(config, run_manager, "reduce"), **kwargs)

@@ -11,7 +11,7 @@ from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.utils import get_unique_config_specs
 from pydantic import Field, SkipValidation
 
-from langchain_parallel_plus._engine.offload import offloaded
+from langchain_parallel_plus._engine.prepared import for_tasks
 from langchain_parallel_plus.errors import CoverageError, DeclarationError, UnknownBranchError
 from langchain_parallel_plus.policy import BranchPolicy
 from langchain_parallel_plus.synthesis.ballots import OnTie
@@ -186,7 +186,7 @@ class PickBest(Reducer[Any]):
         candidates = self._shown(outputs)
         if len(candidates.branches) == 1:
             return self._result(given, next(iter(candidates.branches.values())))
-        judge = offloaded(self.judge) or self.judge
+        judge = for_tasks(self.judge)
         answer = answer_text(await judge.ainvoke(self._question(given, candidates), config, **kwargs))
         return self._result(given, candidates.chosen(answer), said=answer)
 

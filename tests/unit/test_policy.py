@@ -10,8 +10,10 @@ import pytest
 from langchain_parallel_plus import (
     BranchPolicy,
     DeclarationError,
+    HedgePolicy,
     JoinPolicy,
     RateLimiter,
+    RetryBudget,
     RetryPolicy,
     RunnableParallelPlus,
     RunnableWithPolicy,
@@ -20,12 +22,23 @@ from langchain_parallel_plus import (
 )
 from langchain_parallel_plus.policy.plain import join_of, plain
 
+HEDGED = BranchPolicy(hedge=HedgePolicy(5))
+
 
 @pytest.mark.parametrize(
     ("declare", "says"),
     [
         (lambda: RetryPolicy(max_attempts=0), "max_attempts must be a whole number of at least 1, got 0"),
         (lambda: RetryPolicy(max_attempts=True), "got True"),
+        (lambda: RetryPolicy(max_attempts=1, budget=RetryBudget()), "makes no retry that a budget could bound"),
+        (
+            lambda: RunnableParallelPlus(a=len, policies=HEDGED).with_join(JoinPolicy(deadline=5)),
+            "JoinPolicy(deadline=5) is over before branch 'a' is hedged, after 5 s",
+        ),
+        (
+            lambda: RunnableParallelPlus(a=len, join=JoinPolicy(deadline=4)).with_policy(HEDGED),
+            "JoinPolicy(deadline=4) is over before branch 'a' is hedged, after 5 s",
+        ),
         (
             lambda: RetryPolicy(initial_interval=-1),
             "initial_interval must be 0 or more seconds and at most 31 days, got -1",

@@ -29,6 +29,10 @@ class GateScope(Protocol):
     def weight(self) -> float:
         """Its share against other lanes."""
 
+    @property
+    def at_once(self) -> bool:
+        """Whether its calls wait for no limiter: in a hedge, what is not admitted at once is not called."""
+
     def current(self) -> GateScope:
         """Return the innermost scope of the running code; this one where the context was lost."""
 
