@@ -21,6 +21,7 @@ from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits import RateLimiter
+from langchain_parallel_plus.observe.otel import watch
 from langchain_parallel_plus.policy import BranchPolicies, BranchPolicy, JoinPolicy, checked_policy
 from langchain_parallel_plus.policy.plain import join_of, plain, policies_of
 from langchain_parallel_plus.resilient import RunnableWithPolicy
@@ -259,6 +260,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
             threaded=offloaded(step),
             streamed=closed_early(step),
             limiter=policy.limiter,
+            policed=policy.acts,
         )
         self._branches[key] = (basis, branch)
         return branch
@@ -327,4 +329,9 @@ def _checked_limits(limits: object) -> tuple[RateLimiter, ...]:
         if not isinstance(one, RateLimiter):
             msg = f"limits takes RateLimiters, got {one!r}"
             raise DeclarationError(msg, help="for example RateLimiter(requests_per_minute=500, name='openai')")
-    return tuple(RateLimiter.declared(one) if isinstance(one, Mapping) else one for one in given)  # type: ignore[attr-defined]
+    limiters: tuple[RateLimiter, ...] = tuple(
+        RateLimiter.declared(one) if isinstance(one, Mapping) else one
+        for one in given  # type: ignore[attr-defined]
+    )
+    watch(*limiters)
+    return limiters

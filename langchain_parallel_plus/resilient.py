@@ -27,6 +27,7 @@ from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard, unheard
+from langchain_parallel_plus.observe.otel import watch
 from langchain_parallel_plus.policy import BranchPolicy, checked_policy
 from langchain_parallel_plus.policy.plain import plain, policy_of
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables.graph import Graph
     from langchain_core.utils.pydantic import TypeBaseModel
 
-    from langchain_parallel_plus._engine.policy_run import RunManager
+    from langchain_parallel_plus._engine.policy_telling import RunManager
 
 __all__ = ("RunnableWithPolicy",)
 
@@ -142,7 +143,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
 
         def work(config: RunnableConfig, manager: CallbackManagerForChainRun | Unheard) -> Any:
             run = self._run(manager, SYSTEM.now)
-            with run.told():
+            with run.telling.whole():
                 return policy_threads.invoke(run, input, config, manager, **kwargs)
 
         above = self._unheard(config)
@@ -156,7 +157,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
 
         async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun | AsyncUnheard) -> Any:
             run = self._run(manager, asyncio.get_running_loop().time, in_tasks=True)
-            with run.told():
+            with run.telling.whole():
                 return await policy_tasks.ainvoke(run, input, config, manager, **kwargs)
 
         above = self._unheard(config)
@@ -175,7 +176,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         **kwargs: Any,
     ) -> Generator[Any, None, None]:
         run = self._run(run_manager, SYSTEM.now)
-        with run.told():
+        with run.telling.whole():
             yield from policy_threads.transform(run, inputs, config, run_manager, **kwargs)
 
     async def _atransform(
@@ -189,7 +190,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
     ) -> AsyncGenerator[Any, None]:
         run = self._run(run_manager, asyncio.get_running_loop().time, in_tasks=True)
         stream = policy_tasks.atransform(run, inputs, config, run_manager, **kwargs)
-        with run.told():
+        with run.telling.whole():
             async with aclosing(stream):
                 async for chunk in stream:
                     yield chunk
@@ -229,11 +230,12 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         in_tasks: bool = False,
     ) -> PolicyRun:
         targets = self._targets(in_tasks)
-        scope = scope_of(current_scope.get(), self, targets.name, manager.run_id, now)
+        scope = scope_of(current_scope.get(), self, targets.name, manager, now)
         return PolicyRun(targets, manager, scope, now)
 
 
 def _charge(policy: BranchPolicy) -> Charge | None:
     if policy.limiter is None:
         return None
+    watch(policy.limiter)
     return Charge(policy.limiter) if policy.cost is None else Charge(policy.limiter, policy.cost)

@@ -44,6 +44,7 @@ def _scope(config: RunnableConfig, outer: Scope | None, now: Callable[[], float]
         weight=outer.weight if outer is not None else 1.0,
         capacity=capacity_for(config, outer),
         fan_out=outer.fan_out if outer is not None else "",
+        followers=outer.followers if outer is not None else (),
     )
 
 

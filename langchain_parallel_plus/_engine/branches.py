@@ -11,8 +11,9 @@ from langchain_core.runnables.config import RunnableConfig, ensure_config
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.capacity import Capacity, Permit, checked_max_concurrency
 from langchain_parallel_plus._engine.context import EnteredContext
-from langchain_parallel_plus._engine.scope import Scope, blocked_loop, current_scope
+from langchain_parallel_plus._engine.scope import Scope, blocked_loop, callbacks_for, current_scope
 from langchain_parallel_plus.limits.gate.branch_gate import BranchGate
+from langchain_parallel_plus.observe.followers import followers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,7 @@ class RunningBranch:
         self.branch = branch
         self.config = config
         self.scope = scope
-        self._entered = EnteredContext(config, scope)
+        self._entered = EnteredContext(config, scope, later=branch.policed)
         self.context = self._entered.context
         self._set_up_at = scope.now() if told else None
         # Where somebody listens the gate is there for its ears: it hears of each model call and its tokens.
@@ -134,8 +135,10 @@ class Surroundings:
             capacity=capacity_for(config, outer),
             deadline=now() + min(left) if left else None,
         )
+        # A batch has a scope as well, and as many outermost runs as items.
+        inherited = outer.followers if outer is not None and outer.path else followers_of(manager)
+        run.telling.started(outer, around.capacity, inherited)
         run.scopes.extend(around._scope(branch) for branch in run.fan_out.branches)
-        run.telling.started(outer, around.capacity)
         return around
 
     def _scope(self, branch: Branch) -> Scope:
@@ -155,6 +158,7 @@ class Surroundings:
             permit=Permit(self.capacity) if self.capacity is not None else None,
             step=branch.step,
             fan_out=self.run.fan_out.name,
+            followers=self.run.telling.followers,
         )
 
     def set_up(self, index: int) -> RunningBranch:
@@ -164,5 +168,6 @@ class Surroundings:
         config["tags"] = config["tags"].copy()
         config["metadata"] = config["metadata"].copy()
         config["configurable"] = config["configurable"].copy()
-        config["callbacks"] = self.manager.get_child(f"map:key:{branch.key}")
-        return RunningBranch(index, branch, config, self.run.scopes[index], told=self.run.telling.active)
+        scope = self.run.scopes[index]
+        config["callbacks"] = callbacks_for(scope, self.manager.get_child(f"map:key:{branch.key}"))
+        return RunningBranch(index, branch, config, scope, told=self.run.telling.active)

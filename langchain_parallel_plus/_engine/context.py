@@ -18,11 +18,14 @@ __all__ = ("EnteredContext",)
 
 
 class EnteredContext:
-    """A context of its own for a piece of work: LangChain's config in it, and the scope."""
+    """A context of its own for a piece of work: LangChain's config in it, the scope, and what its followers set.
 
-    __slots__ = ("_manager", "context")
+    `later` is passed on to followers.
+    """
 
-    def __init__(self, config: RunnableConfig, scope: Scope) -> None:
+    __slots__ = ("_manager", "_scope", "context")
+
+    def __init__(self, config: RunnableConfig, scope: Scope, *, later: bool = False) -> None:
         self._manager: AbstractContextManager[Context] | None = None
         if _traced(config):
             self._manager = set_config_context(config)
@@ -31,11 +34,16 @@ class EnteredContext:
             self.context = copy_context()
             self.context.run(var_child_runnable_config.set, config)
         self.context.run(current_scope.set, scope)
+        self._scope = scope
+        for follower in scope.followers:
+            self.context.run(follower.entered, scope, later=later)
 
     def leave(self) -> None:
         """Undo what LangChain has set for tracing; not from inside the context."""
         if self._manager is not None:
             self._manager.__exit__(None, None, None)
+        for follower in self._scope.followers:
+            follower.left(self._scope)
 
 
 def _traced(config: RunnableConfig) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_parallel_plus._engine.chunks import Streamed
 from langchain_parallel_plus._engine.join import JoinCount, JoinRule, Verdict
 from langchain_parallel_plus._engine.notes import add_note, story
-from langchain_parallel_plus._engine.telling import FanOutTelling
+from langchain_parallel_plus._engine.telling import FanOutTelling, error_facts
 from langchain_parallel_plus.errors import BranchAbandonedError, DeadlineExceededError, FanOutError, ParallelPlusError
 from langchain_parallel_plus.outcome import (
     BranchFailure,
@@ -57,6 +57,8 @@ class Branch:
     """The step as sync runs stream it, where that differs."""
     limiter: RateLimiter | None = None
     """What its policy charges its calls to."""
+    policed: bool = False
+    """Whether its step is a policy around what was declared."""
 
     @property
     def async_step(self) -> Runnable[Any, Any]:
@@ -275,7 +277,9 @@ class FanOutRun:
             branch.key, error, kind=classified.kind, attempts=tally.attempts, seconds=seconds, partial=partial
         )
         self._failures[index] = failure
-        self._tell(index, "timed_out" if classified.kind is ErrorKind.TIMEOUT else "failed", classified.kind)
+        outcome: BranchOutcome = "timed_out" if classified.kind is ErrorKind.TIMEOUT else "failed"
+        if self.telling.active:
+            self.telling.branch_ended(self.scopes[index], outcome, classified.kind, error_facts(error, classified))
         if branch.on_failure == "raise" or branch.required:
             add_note(error, f"branch {branch.key!r} failed", story(failure, tally.waited, tally.backoff))
             self._ended.add(index)
@@ -326,8 +330,8 @@ class FanOutRun:
             add_note(error, "finished branches", f"finished branches: {', '.join(self._results().outputs) or 'none'}")
         return error
 
-    def _tell(self, index: int, outcome: BranchOutcome, kind: ErrorKind | None = None) -> None:
-        self.telling.branch_ended(self.scopes[index], outcome, kind)
+    def _tell(self, index: int, outcome: BranchOutcome) -> None:
+        self.telling.branch_ended(self.scopes[index], outcome)
 
     def tell_end(self) -> None:
         """Tell listeners, once, how the fan-out and the branches still open have ended."""
@@ -338,8 +342,9 @@ class FanOutRun:
             for index in range(len(self.scopes)):
                 if index not in self._ended:
                     self._tell(index, "skipped" if self._stopped_by is None else "cancelled")
-        failed = self._stopped_by is not None or self.verdict is Verdict.TOO_FEW
-        self.telling.ended("ok" if not failed else self._failed_as, self.scopes)
+        error = self._stopped_by or (FanOutError if self.verdict is Verdict.TOO_FEW else None)
+        facts = {} if error is None else error_facts(error)
+        self.telling.ended("ok" if error is None else self._failed_as, self.scopes, facts)
 
     @property
     def _failed_as(self) -> BranchOutcome:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -30,17 +29,16 @@ from langchain_parallel_plus._engine.machine import (
     Woke,
     step,
 )
-from langchain_parallel_plus._engine.scope import Scope, Tally, current_scope
-from langchain_parallel_plus.errors import BranchAbandonedError, BranchTimeoutError
-from langchain_parallel_plus.observe.event import listening
-from langchain_parallel_plus.outcome import BranchOutcome, ErrorKind, described
+from langchain_parallel_plus._engine.policy_telling import PolicyTelling
+from langchain_parallel_plus._engine.scope import Scope, Tally, callbacks_for, current_scope
+from langchain_parallel_plus.errors import BranchAbandonedError, BranchTimeoutError, LimiterError
+from langchain_parallel_plus.observe.followers import followers_of
+from langchain_parallel_plus.outcome import ErrorKind, described
 from langchain_parallel_plus.providers.classify import classify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from uuid import UUID
+    from collections.abc import Callable
 
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.runnables import Runnable, RunnableConfig
     from tenacity import RetryCallState
 
@@ -48,11 +46,10 @@ if TYPE_CHECKING:
     from langchain_parallel_plus._engine.breaker_guard import BreakerGuard
     from langchain_parallel_plus._engine.budget import SharedBudget
     from langchain_parallel_plus._engine.charging import Charge
-    from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard
+    from langchain_parallel_plus._engine.policy_telling import RunManager
     from langchain_parallel_plus.limits.ticket import Ticket
     from langchain_parallel_plus.providers.classified import Classified
 
-    RunManager = AsyncCallbackManagerForChainRun | CallbackManagerForChainRun | AsyncUnheard | Unheard
 
 __all__ = ("PolicyRun", "Targets")
 
@@ -81,17 +78,15 @@ class PolicyRun:
         "_let_through",
         "_manager",
         "_now",
-        "_open",
-        "_own_scope",
         "_plan",
         "_reserved",
-        "_started",
         "_state",
         "_ticket",
         "charge",
         "name",
         "scope",
         "targets",
+        "telling",
     )
 
     def __init__(
@@ -115,9 +110,7 @@ class PolicyRun:
         self._manager = manager
         self._now = now
         self._draw = draw
-        self._started = now()
-        self._open: dict[int, float] = {}
-        self._own_scope = scope is not current_scope.get()
+        self.telling = PolicyTelling(scope, manager, targets.plan, now, own=scope is not current_scope.get())
         left = scope.remaining()
         self._state = State(deadline=None if left is None else now() + left)
 
@@ -132,14 +125,14 @@ class PolicyRun:
         if self._ticket is not None:
             self._ticket.settle(self._ticket.cost)  # limiters learn from what went well, too
             self._ticket = None
-        self._tell(call, "ok")
+        self.telling.attempt_ended(call, "ok")
         return self._step(Returned(value))
 
     def failed(self, call: Call, error: Exception) -> Action:
         """Take in that a call failed before it had delivered anything."""
         classified = classify(error)
         self._heed(error, classified)
-        self._tell(call, "failed", error=classified.kind)
+        self.telling.attempt_failed(call, error, classified, self._breaker)
         paid, affordable = self._pay_for_retry(classified.kind)
         action = self._step(Failed(error, classified, self._draw(), affordable))
         if paid and self._budget is not None and not isinstance(action, Sleep):
@@ -164,7 +157,7 @@ class PolicyRun:
         """Take in that a stream failed after its first chunk: nothing can be repeated any more."""
         classified = classify(error)
         self._heed(error, classified)
-        self._tell(call, "failed", error=classified.kind)
+        self.telling.attempt_failed(call, error, classified, self._breaker)
 
     def enter(self, call: Call) -> None:
         """Ask the circuit breaker before a call; it guards the runnable itself, and none of its fallbacks.
@@ -173,7 +166,7 @@ class PolicyRun:
             CircuitOpenError: It is open.
         """
         if self._breaker is not None and not call.target:
-            self._let_through = self._breaker.enter(self._now(), self._tell_breaker)
+            self._let_through = self._breaker.enter(self._now(), self.telling.breaker_changed)
 
     def let_go(self, call: Call) -> None:
         """Take in that a call has ended in no result: it was cancelled, or nobody waits for it any more.
@@ -181,22 +174,13 @@ class PolicyRun:
         Of one that has ended before, it changes nothing.
         """
         self._leave(IGNORED)
-        if call.number in self._open:
-            self._tell(call, "cancelled")
-
-    def came_late(self, call: Call, error: BaseException | None) -> None:
-        """Take in that a call's thread has returned after its time: its result is discarded."""
-        self.scope.emit(
-            "attempt.late", attempt=call.number, outcome="ok" if error is None else "failed", detail=_role(call)
-        )
+        if self.telling.is_open(call):
+            self.telling.attempt_ended(call, "cancelled")
 
     def _leave(self, result: Result) -> None:
         let_through, self._let_through = self._let_through, None
         if let_through is not None and self._breaker is not None:
-            self._breaker.leave(let_through, result, self._now(), self._tell_breaker)
-
-    def _tell_breaker(self, name: str, before: str, after: str) -> None:
-        self.scope.emit("breaker", detail={"name": name, "before": before, "after": after})
+            self._breaker.leave(let_through, result, self._now(), self.telling.breaker_changed)
 
     def _pay_for_retry(self, kind: ErrorKind) -> tuple[bool, bool]:
         """Return whether a retry was paid from the budget, and whether one may be made."""
@@ -218,11 +202,23 @@ class PolicyRun:
         """
         assert self.charge is not None
         limiter, cost, within = self.charge.limiter, self.charge.price(value), self.patience(call)
-        if at_once:
-            self._ticket = limiter.force(replace(cost, slots=0), within=within)
-        else:
-            self._ticket = limiter.reserve(cost, lane=self.scope.lane, weight=self.scope.weight, within=within)
+        try:
+            if at_once:
+                self._ticket = limiter.force(replace(cost, slots=0), within=within)
+            else:
+                self._ticket = limiter.reserve(cost, lane=self.scope.lane, weight=self.scope.weight, within=within)
+        except LimiterError as error:
+            self.refused(error)
+            raise
         return self._ticket
+
+    def refused(self, error: LimiterError) -> None:
+        """Take in that the limiter which attempts are charged to has refused one."""
+        if self.charge is not None:
+            seconds = self._now() - self._reserved
+            self.scope.refused(
+                limiter=self.charge.limiter.name, reason=error.code.lower(), seconds=seconds, model="", call=uuid4()
+            )
 
     def patience(self, call: Call) -> float | None:
         """Return the seconds that an attempt may wait for its admission."""
@@ -270,7 +266,7 @@ class PolicyRun:
     def woke(self, sleep: Sleep) -> Action:
         """Take in that the wait before the next attempt is over."""
         self.scope.tally.add(backoff=sleep.seconds)
-        if listening():
+        if self.scope.heard:
             self.scope.emit("backoff", seconds=sleep.seconds, attempt=self.scope.tally.attempts)
         return self._step(Woke())
 
@@ -285,6 +281,8 @@ class PolicyRun:
         if call.attempt > 1:
             tag = f"retry:attempt:{call.number}"
         child = self._manager.get_child(tag)
+        if self.scope.followers:
+            child = callbacks_for(replace(self.scope, attempt=call.number), child)
         return config if child is config.get("callbacks") else patch_config(config, callbacks=child)
 
     def scope_for(self, call: Call, token: CancelToken | None = None) -> Scope:
@@ -323,30 +321,6 @@ class PolicyRun:
         """Return the error of a call that nobody waits for any more."""
         return BranchAbandonedError(f"{self.name} was given up: the fan-out around it had ended")
 
-    @contextmanager
-    def told(self) -> Iterator[None]:
-        """Tell listeners how the run ends, unless it is a branch: its fan-out tells that."""
-        if not self._own_scope:
-            yield
-            return
-        if listening():
-            self.scope.emit("branch.start", seconds=0.0)
-        try:
-            yield
-        except BaseException as error:
-            kind = classify(error).kind
-            outcomes: dict[ErrorKind, BranchOutcome] = {
-                ErrorKind.TIMEOUT: "timed_out",
-                ErrorKind.CANCELLED: "cancelled",
-            }
-            self._tell_end(outcomes.get(kind, "failed"), kind)
-            raise
-        self._tell_end("recovered" if self.scope.tally.attempts > 1 else "ok")
-
-    def _tell_end(self, outcome: BranchOutcome, error: ErrorKind | None = None) -> None:
-        seconds = self._now() - self._started
-        self.scope.emit("branch.end", seconds=seconds, outcome=outcome, error=error, attempt=self.scope.tally.attempts)
-
     def error(self, action: Raise) -> BaseException:
         """Return the error that ends the run, which also tells what became of the fallbacks."""
         for number, other in enumerate(action.others, start=1):
@@ -361,34 +335,18 @@ class PolicyRun:
             self.scope.tally.attempts = action.number
             if self._budget is not None and action.attempt == 1:
                 self._budget.called(self._now())
-            self._tell_start(action)
+            self.telling.attempt_started(action)
         return action
 
-    def _tell_start(self, call: Call) -> None:
-        if listening():
-            self._open[call.number] = self._now()
-            self.scope.emit("attempt.start", attempt=call.number, detail=_role(call))
 
-    def _tell(self, call: Call, outcome: BranchOutcome, **facts: Any) -> None:
-        if listening():
-            seconds = self._now() - self._open.pop(call.number, self._started)
-            self.scope.emit(
-                "attempt.end", attempt=call.number, seconds=seconds, outcome=outcome, detail=_role(call), **facts
-            )
-
-
-def _role(call: Call) -> dict[str, Any]:
-    role = "fallback" if call.target else "retry" if call.attempt > 1 else "primary"
-    return {"role": role, "target": call.target}
-
-
-def scope_of(outer: Scope | None, runnable: object, name: str, run_id: UUID, now: Callable[[], float]) -> Scope:
+def scope_of(outer: Scope | None, runnable: object, name: str, manager: RunManager, now: Callable[[], float]) -> Scope:
     """Return the scope for a policy's run: the branch's own where the runnable is the branch, else one below it.
 
     A policy somewhere inside a branch counts its attempts apart from the branch's.
     """
     if outer is None:
-        return Scope(path=(name,), run_id=run_id, token=CancelToken(), now=now)
+        return Scope(path=(name,), run_id=manager.run_id, token=CancelToken(), now=now, followers=followers_of(manager))
     if outer.step is runnable:
         return outer
-    return replace(outer, path=(*outer.path, name), tally=Tally(), step=runnable)
+    followers = outer.followers if outer.path else followers_of(manager)
+    return replace(outer, path=(*outer.path, name), tally=Tally(), step=runnable, attempt=None, followers=followers)

@@ -84,7 +84,7 @@ def _call(run: PolicyRun, call: Call, config: RunnableConfig, work: Callable[[],
             error = raised
         entered.leave()
         if token.cancelled:
-            entered.context.run(run.came_late, call, error)
+            entered.context.run(run.telling.came_late, call, error)
         inbox.put((output, error))
 
     until = clock.now() + call.timeout

@@ -56,6 +56,7 @@ class Scope:
     ended: bool = False
     waits: list[dict[str, Any]] = field(default_factory=list)
     uses: list[dict[str, Any]] = field(default_factory=list)
+    refusals: list[dict[str, Any]] = field(default_factory=list)
     suspensions: int = 0
     _callbacks: list[Callable[[], None]] = field(default_factory=list)
 
@@ -94,6 +95,9 @@ class Scope:
 
     def queued(self, **fact: Any) -> None:
         """Nothing is to be remembered."""
+
+    def refused(self, **fact: Any) -> None:
+        self.refusals.append(fact)
 
     def called(self, **fact: Any) -> None:
         """Nothing is to be remembered."""
@@ -250,6 +254,7 @@ def test_a_refused_call_is_not_made_and_costs_nothing(path: str) -> None:
     branch.gate.sweep()
     assert set(spent(limiter).values()) == {0}
     assert len(list(chat.messages)) == 20
+    assert {fact["reason"] for fact in branch.scope.refusals} == {"request_too_large"}
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -43,6 +43,7 @@ def admission(call: OpenCall, *, forced: bool = False) -> Generator[Ticket, None
     if governing:
         _warn(call, governing[0])
     for limiter in governing:
+        call.ask(limiter)
         held = _reserve(limiter, call, forced=forced)
         ticket = held.ticket
         call.holdings.append(held)

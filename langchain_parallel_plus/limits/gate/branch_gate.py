@@ -114,7 +114,8 @@ class BranchGate:
         on_loop_thread = _on_loop_thread()
         try:
             (admit_on_loop_thread if on_loop_thread else admit_in_thread)(call)
-        except BaseException:
+        except BaseException as error:
+            call.tell_refusal(error)
             call.group.refund()
             if not on_loop_thread:
                 # Else the run stays claimed until the sweep: langchain-core runs the asynchronous handlers of a
@@ -134,6 +135,7 @@ class BranchGate:
         try:
             await admit_in_task(call)
         except BaseException as error:
+            call.tell_refusal(error)
             call.group.refund()
             if isinstance(error, GeneratorExit) or call.book.has_passed(run_id):
                 _LEDGER.take(run_id)

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from langchain_parallel_plus.errors import LimiterError
 from langchain_parallel_plus.limits.cost import Cost
 from langchain_parallel_plus.limits.passes import CallPass
 
@@ -118,6 +119,10 @@ class OpenCall:
     admitted: bool = False
     """Whether it may have been sent."""
     ended: bool = False
+    asked: RateLimiter | None = None
+    """The limiter that it stands at, or was last at."""
+    asked_at: float = 0.0
+    """Since when, on that one's clock."""
     refused: BaseException | None = None
     """What is still to be raised, by the handler that comes last."""
 
@@ -125,6 +130,22 @@ class OpenCall:
     def slots(self) -> int:
         """How many slots of a concurrency it takes itself."""
         return int(self.group.calls[0] is self)
+
+    def ask(self, limiter: RateLimiter) -> None:
+        """Note that it comes to a limiter."""
+        self.asked, self.asked_at = limiter, limiter.account.turnstile.clock()
+
+    def tell_refusal(self, error: BaseException) -> None:
+        """Tell that a limiter has refused it, if that is what the error says."""
+        limiter = self.asked
+        if limiter is not None and isinstance(error, LimiterError):
+            self.scope.refused(
+                limiter=limiter.name,
+                reason=error.code.lower(),
+                seconds=limiter.account.turnstile.clock() - self.asked_at,
+                model=self.request.model,
+                call=self.run_id,
+            )
 
     def refund(self) -> None:
         """End the call, with everything taken back: it was not sent."""

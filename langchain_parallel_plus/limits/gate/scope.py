@@ -67,6 +67,9 @@ class GateScope(Protocol):
             cost: What the limiter has charged.
         """
 
+    def refused(self, *, limiter: str, reason: str, seconds: float, model: str, call: UUID) -> None:
+        """Take note that a limiter has refused a call, after `seconds`; the reason is the error's code."""
+
     def called(self, *, model: str, call: UUID) -> None:
         """Take note that a call is admitted by all limiters, and begins."""
 
