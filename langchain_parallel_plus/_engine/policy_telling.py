@@ -68,7 +68,7 @@ class PolicyTelling:
         retry = self._plan.retry
         retries = retry is not None and max(retry.max_attempts, retry.rate_limit_attempts or 0) > 1
         several = retries or self._plan.targets > 1
-        detail = {"run": self._manager.run_id if followed else None, "several": several}
+        detail = {"run": self._manager.run_id if followed else None, "several": several, "own": self._own}
         self._scope.tell_followers("policy.start", detail=detail)
 
     def _end(

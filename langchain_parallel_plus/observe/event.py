@@ -48,7 +48,8 @@ EventKind = Literal[
     "synthesis.start",  # strategy, inputs
     "synthesis.end",  # seconds, outcome; strategy
     # To followers (traces) alone:
-    "policy.start",  # a policy's run begins: run (LangChain's id of it, if it has one), several (attempts allowed)
+    "policy.start",  # a policy's run begins: run (LangChain's id of it, if it has one), several (attempts allowed),
+    #   own (whether it is no branch of a fan-out)
     "policy.end",  # seconds, outcome, error, attempt (calls made), wait, backoff; error_type and status, as branches
 ]
 

@@ -160,7 +160,9 @@ class OtelFollower(Follower):
 
     def _policy_started(self, event: Event) -> None:
         unit = self._branches.get(event.unit)
-        if unit is None:  # it is no branch of a fan-out
+        if unit is None and not event.detail["own"]:  # a thread that begins when its fan-out has ended
+            return
+        if unit is None:
             unit = BranchUnit(event.unit, fan_out_name(event.path[-1]), None, here(), time.time_ns())
             self._branches[unit.number] = unit
             _measuring().branch_began(unit)

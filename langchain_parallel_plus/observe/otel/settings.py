@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -87,10 +88,12 @@ def recording() -> bool:
     )
 
 
+@cache
 def _tracer(provider: TracerProvider | None) -> Tracer:
     return trace.get_tracer(NAME, _version(), provider, schema_url=SCHEMA_URL)
 
 
+@cache
 def _instruments(provider: MeterProvider | None) -> Instruments:
     return Instruments(metrics.get_meter(NAME, _version(), provider, schema_url=SCHEMA_URL))
 
