@@ -3,8 +3,8 @@
 OpenInference's and OpenTelemetry's own instrumentation of LangChain each keep spans by run, and find the parent of a
 new one by the run above. Both would put what a branch calls beside the branch: they do not know of ours. So where we
 open a span inside a run of theirs, their entry for that run is made to answer with the span that is current where they
-ask. That uses what is private to them (OpenInference 0.1.80, genai-langchain 1.3b0); where it is not there any more,
-their spans stand beside ours, in the same trace.
+ask. That uses what is private to them (OpenInference 0.1.80, genai-langchain 1.3b0). Where it is not there any more,
+nothing fails: OpenInference's spans then stand beside ours, OpenTelemetry's own in a trace beside.
 """
 
 from __future__ import annotations
