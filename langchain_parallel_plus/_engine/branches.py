@@ -136,7 +136,7 @@ class Surroundings:
             deadline=now() + min(left) if left else None,
         )
         # A batch has a scope as well, and as many outermost runs as items.
-        inherited = outer.followers if outer is not None and outer.path else followers_of(manager)
+        inherited = outer.followers if outer is not None and outer.path else followers_of(manager.handlers)
         run.telling.started(outer, around.capacity, inherited)
         run.scopes.extend(around._scope(branch) for branch in run.fan_out.branches)
         return around

@@ -345,8 +345,10 @@ def scope_of(outer: Scope | None, runnable: object, name: str, manager: RunManag
     A policy somewhere inside a branch counts its attempts apart from the branch's.
     """
     if outer is None:
-        return Scope(path=(name,), run_id=manager.run_id, token=CancelToken(), now=now, followers=followers_of(manager))
+        return Scope(
+            path=(name,), run_id=manager.run_id, token=CancelToken(), now=now, followers=followers_of(manager.handlers)
+        )
     if outer.step is runnable:
         return outer
-    followers = outer.followers if outer.path else followers_of(manager)
+    followers = outer.followers if outer.path else followers_of(manager.handlers)
     return replace(outer, path=(*outer.path, name), tally=Tally(), step=runnable, attempt=None, followers=followers)

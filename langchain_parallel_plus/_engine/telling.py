@@ -6,7 +6,7 @@ import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from langchain_parallel_plus.observe.event import Event, emit, listening
+from langchain_parallel_plus.observe.event import Event, emit, error_type, listening
 from langchain_parallel_plus.observe.limiter_state import LimiterState, RateState
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ _NO_FACTS: Mapping[str, Any] = MappingProxyType({})
 
 def error_facts(error: BaseException | type[BaseException], classified: Classified | None = None) -> dict[str, Any]:
     """Return what may be told of an error everywhere: its class and its HTTP status, and nothing of what it says."""
-    kind = error if isinstance(error, type) else type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    facts: dict[str, Any] = {"error_type": name}
+    facts: dict[str, Any] = {"error_type": error_type(error)}
     if classified is not None and classified.status is not None:
         facts["status"] = classified.status
     return facts

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from langchain_parallel_plus.outcome import BranchOutcome, ErrorKind
 
-__all__ = ("Event", "EventKind", "emit", "listening", "subscribe", "subscribed")
+__all__ = ("Event", "EventKind", "emit", "error_type", "listening", "subscribe", "subscribed")
 
 _log = logging.getLogger("langchain_parallel_plus")
 
@@ -46,7 +46,7 @@ EventKind = Literal[
     "model.usage",  # over; outcome, model, call, input_tokens, output_tokens, cached_tokens (`None` where unknown)
     "breaker",  # a circuit breaker changes; name, before, after ("closed", "open", "half_open")
     "synthesis.start",  # strategy, inputs
-    "synthesis.end",  # seconds, outcome; strategy
+    "synthesis.end",  # seconds, outcome; as the start; dropped, agreement (where known), error_type
     # To followers (traces) alone:
     "policy.start",  # a policy's run begins: run (LangChain's id of it, if it has one), several (attempts allowed),
     #   own (whether it is no branch of a fan-out)
@@ -105,6 +105,12 @@ class _Subscriber:
 _here: ContextVar[tuple[_Subscriber, ...]] = ContextVar("lcpp_event_sinks", default=())
 _everywhere: tuple[_Subscriber, ...] = ()
 _changing = threading.Lock()
+
+
+def error_type(error: BaseException | type[BaseException]) -> str:
+    """Return the class of an exception by its full name: with the kind of the error all that is told of it."""
+    kind = error if isinstance(error, type) else type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def listening() -> bool:

@@ -24,6 +24,23 @@ OtelMode = Literal["auto", "spans", "enrich", "off"]
 NAME = "langchain_parallel_plus"
 
 
+@cache
+def _tracer(provider: TracerProvider | None) -> Tracer:
+    return trace.get_tracer(NAME, _version(), provider, schema_url=SCHEMA_URL)
+
+
+@cache
+def _instruments(provider: MeterProvider | None) -> Instruments:
+    return Instruments(metrics.get_meter(NAME, _version(), provider, schema_url=SCHEMA_URL))
+
+
+def _version() -> str:
+    try:
+        return version("langchain-parallel-plus")
+    except PackageNotFoundError:  # a copy on the path
+        return "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What `configure_otel` was told."""
@@ -86,23 +103,6 @@ def recording() -> bool:
         type(trace.get_tracer_provider()).__module__.startswith("opentelemetry.trace")
         and type(metrics.get_meter_provider()).__module__.startswith("opentelemetry.metrics")
     )
-
-
-@cache
-def _tracer(provider: TracerProvider | None) -> Tracer:
-    return trace.get_tracer(NAME, _version(), provider, schema_url=SCHEMA_URL)
-
-
-@cache
-def _instruments(provider: MeterProvider | None) -> Instruments:
-    return Instruments(metrics.get_meter(NAME, _version(), provider, schema_url=SCHEMA_URL))
-
-
-def _version() -> str:
-    try:
-        return version("langchain-parallel-plus")
-    except PackageNotFoundError:  # a copy on the path
-        return "unknown"
 
 
 _settings = Settings()

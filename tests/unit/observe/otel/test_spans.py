@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from langchain_core.runnables import Runnable, RunnableLambda
@@ -23,6 +24,7 @@ from langchain_parallel_plus import (
     TimeoutPolicy,
 )
 from langchain_parallel_plus.limits import Cost
+from langchain_parallel_plus.observe import telling_synthesis
 from tests.modes import Mode
 from tests.unit.observe.otel.recorder import recording
 
@@ -298,3 +300,28 @@ async def test_each_item_of_a_batch_is_a_trace(method: str) -> None:
         await fan_out.abatch(["x", "y"]) if method == "abatch" else fan_out.batch(["x", "y"])
     assert recorder.tree() == ["invoke_workflow FanOut", ["branch a", "branch b"]] * 2
     assert recorder.traces() == 2
+
+
+def test_a_synthesis_has_a_span_and_a_duration() -> None:
+    with recording() as recorder:
+        with telling_synthesis("vote", run_id=uuid4(), inputs=3) as told:
+            told["agreement"] = 0.6
+        with pytest.raises(ConnectionError), telling_synthesis("llm", run_id=uuid4(), inputs=2):
+            raise ConnectionError(SECRET)
+        durations = recorder.points("lcpp.synthesis.duration")
+    vote, failed = recorder.span("synthesize vote"), recorder.span("synthesize llm")
+    assert vote.attributes["lcpp.synthesis.inputs"] == 3
+    assert vote.attributes["lcpp.synthesis.agreement"] == 0.6
+    assert described(failed) == ("ERROR", None)
+    assert failed.attributes["error.type"] == "ConnectionError"
+    assert {point.attributes["lcpp.synthesis.strategy"] for point in durations} == {"vote", "llm"}
+
+
+def test_a_synthesis_in_a_branch_is_inside_it() -> None:
+    def step(value: Any) -> Any:
+        with telling_synthesis("vote", run_id=uuid4(), inputs=3):
+            return value
+
+    with recording() as recorder:
+        RunnableParallelPlus(a=RunnableLambda(step)).invoke("text")
+    assert recorder.tree() == ["invoke_workflow FanOut", ["branch a", ["synthesize vote"]]]
