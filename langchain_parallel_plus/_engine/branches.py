@@ -13,6 +13,7 @@ from langchain_parallel_plus._engine.capacity import Capacity, Permit, checked_m
 from langchain_parallel_plus._engine.context import EnteredContext
 from langchain_parallel_plus._engine.scope import Scope, blocked_loop, callbacks_for, current_scope
 from langchain_parallel_plus.limits.gate.branch_gate import BranchGate
+from langchain_parallel_plus.observe.event import listening
 from langchain_parallel_plus.observe.followers import followers_of
 
 if TYPE_CHECKING:
@@ -65,16 +66,17 @@ class RunningBranch:
 
     __slots__ = ("_entered", "_gate", "_set_up_at", "branch", "config", "context", "index", "scope")
 
-    def __init__(self, index: int, branch: Branch, config: RunnableConfig, scope: Scope, *, told: bool = False) -> None:
+    def __init__(self, index: int, branch: Branch, config: RunnableConfig, scope: Scope) -> None:
         self.index = index
         self.branch = branch
         self.config = config
         self.scope = scope
         self._entered = EnteredContext(config, scope, later=branch.policed)
         self.context = self._entered.context
-        self._set_up_at = scope.now() if told else None
-        # Where somebody listens the gate is there for its ears: it hears of each model call and its tokens.
-        self._gate = BranchGate(scope) if scope.limiters or told else None
+        self._set_up_at = scope.now() if scope.heard else None
+        # Where somebody has subscribed the gate is there for its ears: it hears of each model call and its tokens.
+        # Followers ask for neither, and it would double what they cost.
+        self._gate = BranchGate(scope) if scope.limiters or listening() else None
         if self._gate is not None:
             self._gate.enter(self.context)
 
@@ -170,4 +172,4 @@ class Surroundings:
         config["configurable"] = config["configurable"].copy()
         scope = self.run.scopes[index]
         config["callbacks"] = callbacks_for(scope, self.manager.get_child(f"map:key:{branch.key}"))
-        return RunningBranch(index, branch, config, scope, told=self.run.telling.active)
+        return RunningBranch(index, branch, config, scope)

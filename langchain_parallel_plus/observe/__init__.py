@@ -2,7 +2,7 @@
 
 from langchain_parallel_plus.observe.correlation import CorrelationFilter
 from langchain_parallel_plus.observe.event import Event, subscribe, subscribed
-from langchain_parallel_plus.observe.otel import OtelMode, configure_otel
+from langchain_parallel_plus.observe.otel import configure_otel
 from langchain_parallel_plus.observe.report import BranchReport, FanOutReport, RunReport, collect_report
 from langchain_parallel_plus.observe.synthesis import telling_synthesis
 
@@ -11,7 +11,6 @@ __all__ = (
     "CorrelationFilter",
     "Event",
     "FanOutReport",
-    "OtelMode",
     "RunReport",
     "collect_report",
     "configure_otel",
