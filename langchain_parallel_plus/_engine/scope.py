@@ -196,10 +196,10 @@ class Scope:
         facts.setdefault("attempt", self.attempt)
         return Event(kind=kind, at=self.now(), run_id=self.run_id, path=self.path, unit=self.tally.unit, **facts)
 
-    def queued(self, *, limiter: str, model: str, call: UUID) -> None:
-        """Tell that a call begins to wait for a limiter."""
+    def queued(self, *, limiter: str, model: str, call: UUID, depth: int) -> None:
+        """Tell that a call begins to wait for a limiter, at which `depth` calls wait with it."""
         if self.heard:
-            self.emit("limiter.queue", detail={"limiter": limiter, "model": model, "call": call})
+            self.emit("limiter.queue", detail={"limiter": limiter, "model": model, "call": call, "depth": depth})
 
     def waited(
         self, *, limiter: str, dimension: str, seconds: float, model: str, call: UUID, cost: Cost | None = None

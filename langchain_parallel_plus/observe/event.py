@@ -39,7 +39,7 @@ EventKind = Literal[
     #   status, as branches; breaker (its name), if that has refused the call
     "attempt.late",  # as "branch.late", of a call that was given up for its time
     "backoff",  # over; seconds, attempt (after which)
-    "limiter.queue",  # a wait begins; limiter, model, call
+    "limiter.queue",  # a wait begins; limiter, model, call, depth (calls that wait there, with it)
     "limiter.wait",  # admitted; seconds; limiter, dimension ("" if it passed at once), model, call, requests and tokens
     "limiter.refusal",  # seconds; limiter, reason (the error's code), model, call
     "model.start",  # admitted by all limiters; model, call

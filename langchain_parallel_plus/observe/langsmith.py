@@ -92,8 +92,10 @@ class LangSmithFollower(Follower):
             place["lcpp_fan_out"] = name
         if work.attempt is not None:
             place["lcpp_attempt"] = work.attempt
-        callbacks.handlers = [_placed(one, place) for one in callbacks.handlers]
-        callbacks.inheritable_handlers = [_placed(one, place) for one in callbacks.inheritable_handlers]
+        # One copy of each: managers that are merged tell handlers apart by identity, and each would write the run.
+        placed = {id(one): _placed(one, place) for one in callbacks.handlers if _is_tracer(one)}
+        callbacks.handlers = [placed.get(id(one), one) for one in callbacks.handlers]
+        callbacks.inheritable_handlers = [placed.get(id(one), one) for one in callbacks.inheritable_handlers]
         return callbacks
 
     def enter(self, work: Followed, *, later: bool) -> None:
@@ -148,13 +150,11 @@ class LangSmithFollower(Follower):
                 return
 
 
-def _placed(handler: Any, place: dict[str, Any]) -> Any:
+def _placed(tracer: Any, place: dict[str, Any]) -> Any:
     """Return the tracer with more metadata; of nested branches, the innermost counts."""
-    if not _is_tracer(handler):
-        return handler
-    tracer = handler.copy_with_metadata_defaults()
-    tracer.tracing_metadata = {**(tracer.tracing_metadata or {}), **place}
-    return tracer
+    placed = tracer.copy_with_metadata_defaults()
+    placed.tracing_metadata = {**(placed.tracing_metadata or {}), **place}
+    return placed
 
 
 def _children_of(parent: Run, work: Followed) -> list[Run]:

@@ -33,11 +33,15 @@ class Runs:
     def __init__(self) -> None:
         self.endpoint = ""
         self.by_id: dict[str, dict[str, Any]] = {}
+        self.repeated: list[str] = []
+        """Names of the runs that were ended twice."""
         self._lock = threading.Lock()
 
     def take(self, run_id: str, facts: dict[str, Any]) -> None:
         with self._lock:
             known = self.by_id.setdefault(run_id, {})
+            if "end_time" in known and "end_time" in facts:
+                self.repeated.append(known["name"])
             known.update({name: value for name, value in facts.items() if value is not None})
 
     @property

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
@@ -262,3 +263,16 @@ async def test_a_batch_keeps_its_items_apart() -> None:
         runs = service.sent()
     assert {metadata(run)["lcpp_run_id"] for run in runs.named("Model")} == {run["id"] for run in runs.named("n")}
     assert len(runs.named("n")) == 3
+
+
+async def test_a_step_with_callbacks_of_its_own_is_traced_once(mode: Mode) -> None:
+    class Mine(BaseCallbackHandler):
+        pass
+
+    step = ask().with_config(callbacks=[Mine()])
+    fan_out = RunnableParallelPlus(a=step, b=step).with_policy(b=BranchPolicy(retry=RETRY))
+    with langsmith() as service:
+        await mode.run(fan_out, VALUE, service.config())
+        runs = service.sent()
+    assert len(runs.named("Model")) == 2
+    assert not runs.repeated

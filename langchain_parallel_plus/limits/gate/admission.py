@@ -50,7 +50,8 @@ def admission(call: OpenCall, *, forced: bool = False) -> Generator[Ticket, None
         if call.ended:  # swept while it was on its way here
             ticket.cancel()
         if ticket.delay > 0 or not ticket.granted:
-            scope.queued(limiter=limiter.name, model=call.request.model, call=call.run_id)
+            depth = limiter.account.turnstile.planner.queued
+            scope.queued(limiter=limiter.name, model=call.request.model, call=call.run_id, depth=depth)
             forget = scope.on_cancel(ticket.cancel)
             try:
                 yield ticket

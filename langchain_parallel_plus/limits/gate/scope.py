@@ -49,8 +49,8 @@ class GateScope(Protocol):
     def asuspended(self) -> AbstractAsyncContextManager[None]:
         """Give the branch's permit back while this task waits."""
 
-    def queued(self, *, limiter: str, model: str, call: UUID) -> None:
-        """Take note that a call begins to wait for a limiter."""
+    def queued(self, *, limiter: str, model: str, call: UUID, depth: int) -> None:
+        """Take note that a call begins to wait for a limiter; `depth` is how many wait there, with it."""
 
     def waited(
         self, *, limiter: str, dimension: str, seconds: float, model: str, call: UUID, cost: Cost | None = None

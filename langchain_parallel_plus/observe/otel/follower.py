@@ -20,10 +20,11 @@ from langchain_parallel_plus.observe.otel.settings import recording, settings
 from langchain_parallel_plus.observe.otel.units import AttemptUnit, BranchUnit, FanOutUnit, Opened
 from langchain_parallel_plus.observe.otel.wording import (
     attempt_outcome,
+    branch_attributes,
+    error_attributes,
     fan_out_name,
-    reason_of,
-    resource_waited_for,
     status_of,
+    wait_attributes,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class OtelFollower(Follower):
             "attempt.start": self._attempt_started,
             "attempt.end": self._attempt_ended,
             "backoff": self._backed_off,
+            "limiter.queue": self._queued,
             "limiter.wait": self._waited,
             "limiter.refusal": self._refused,
             "breaker": self._breaker_changed,
@@ -174,7 +176,7 @@ class OtelFollower(Follower):
     def _policy_ended(self, event: Event) -> None:
         unit = self._branches.get(event.unit)
         if unit is not None and unit.opened is not None and not unit.opened.own:  # before the span's owner ends it
-            _settle(unit.opened, _branch_attributes(unit, event), event, failed=False)
+            _settle(unit.opened, branch_attributes(unit, event), event, failed=False)
 
     def _branch_ended(self, event: Event) -> None:
         unit = self._branches.pop(event.unit, None)
@@ -191,7 +193,7 @@ class OtelFollower(Follower):
         _measuring().branch_ended(unit, event)
         if opened.own:
             failed = event.outcome in {"failed", "timed_out"}
-            _settle(opened, _branch_attributes(unit, event), event, failed=failed)
+            _settle(opened, branch_attributes(unit, event), event, failed=failed)
 
     def _attempt_started(self, event: Event) -> None:
         unit, number = self._branches.get(event.unit), event.attempt or 1
@@ -229,7 +231,7 @@ class OtelFollower(Follower):
             unit.wasted += seconds
         if outcome in {"error", "timed_out"} and one.opened.span is not None:
             unit.failed = one.opened.span.get_span_context()
-        attributes: dict[str, Any] = {semconv.ATTEMPT_OUTCOME: outcome, **_error_attributes(event)}
+        attributes: dict[str, Any] = {semconv.ATTEMPT_OUTCOME: outcome, **error_attributes(event)}
         if one.role == "hedge":
             attributes[semconv.HEDGE_WON] = outcome == "ok"
         if "breaker" in event.detail:
@@ -266,17 +268,15 @@ class OtelFollower(Follower):
             self._show_wait(event, unit, seconds, Status(StatusCode.ERROR, event.detail["reason"]))
         _measuring().refused(event, _parent_of(unit, event.attempt))
 
+    def _queued(self, event: Event) -> None:
+        if (unit := self._branches.get(event.unit)) is not None:
+            unit.queues[event.detail["call"]] = event.detail["depth"]
+
     def _show_wait(self, event: Event, unit: BranchUnit | None, seconds: float, status: Status | None = None) -> None:
-        attributes: dict[str, Any] = {semconv.LIMITER_NAME: event.detail["limiter"]}
-        if dimension := event.detail.get("dimension"):
-            resource = resource_waited_for(dimension)
-            attributes |= {semconv.LIMITER_RESOURCE: resource, semconv.LIMITER_REASON: reason_of(dimension)}
-            if (requested := event.detail.get(resource)) is not None:
-                attributes[semconv.LIMITER_REQUESTED] = requested
-        if (queued := event.detail.get("queued")) is not None:
-            attributes[semconv.LIMITER_QUEUE] = queued
-        parent = _parent_of(unit, event.attempt)
+        depth = None if unit is None else unit.queues.pop(event.detail["call"], None)
+        attributes = wait_attributes(event, depth)
         began = time.time_ns() - int(seconds * 1e9)
+        parent = _parent_of(unit, event.attempt)
         opened = self._open("rate_limit.wait", None, dict(attributes), parent, start_time=began)
         if status is None:
             _measuring().waited(attributes, seconds, opened.context)
@@ -315,26 +315,6 @@ def _settle(opened: Opened, attributes: Mapping[str, Any], event: Event, *, fail
             opened.span.set_attribute(semconv.ERROR_TYPE, error_type)
         opened.span.set_status(status_of(event))
     opened.end()
-
-
-def _branch_attributes(unit: BranchUnit, event: Event) -> dict[str, Any]:
-    attributes: dict[str, Any] = {
-        semconv.BRANCH_OUTCOME: event.outcome,
-        semconv.BRANCH_ATTEMPTS: event.attempt or 0,
-        semconv.BRANCH_WAIT: event.detail.get("wait", unit.waited),
-        semconv.BRANCH_BACKOFF: event.detail.get("backoff", 0.0),
-        semconv.BRANCH_WASTED: unit.wasted,
-    }
-    return attributes
-
-
-def _error_attributes(event: Event) -> dict[str, Any]:
-    told = {
-        semconv.ERROR_KIND: None if event.error is None else event.error.value,
-        semconv.ERROR_TYPE: event.detail.get("error_type"),
-        semconv.HTTP_STATUS: event.detail.get("status"),
-    }
-    return {name: value for name, value in told.items() if value is not None}
 
 
 def _links(unit: BranchUnit, role: str) -> list[Link]:

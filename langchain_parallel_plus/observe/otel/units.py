@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanContext
 
@@ -77,6 +79,8 @@ class BranchUnit:
     useful: float | None = None
     """Seconds of the attempt whose result was used."""
     wasted: float = 0.0
+    queues: dict[UUID, int] = field(default_factory=dict)
+    """How many calls waited where one of its calls does, by that call."""
 
     @property
     def context(self) -> Context:

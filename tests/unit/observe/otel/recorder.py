@@ -12,8 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from langchain_parallel_plus.observe import OtelMode, configure_otel
-from langchain_parallel_plus.observe.otel import follower
+from langchain_parallel_plus.observe.otel import OtelMode, configure_otel, follower
 
 Tree = list[Any]
 """Names, each followed by the list of what is inside it, if anything is."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.runnables import Runnable, RunnableLambda
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
@@ -325,3 +327,28 @@ def test_a_synthesis_in_a_branch_is_inside_it() -> None:
     with recording() as recorder:
         RunnableParallelPlus(a=RunnableLambda(step)).invoke("text")
     assert recorder.tree() == ["invoke_workflow FanOut", ["branch a", ["synthesize vote"]]]
+
+
+def test_a_model_call_that_waits_says_for_what_and_how_many_wait() -> None:
+    limiter = RateLimiter(concurrency=1, name="one at a time")
+    model = FakeListChatModel(responses=["an answer"], sleep=0.05)
+    fan_out = RunnableParallelPlus(a=model, b=model).with_limits(limiter)
+    with recording() as recorder:
+        fan_out.invoke("text")
+    [wait] = recorder.named("rate_limit.wait")
+    assert wait.attributes["lcpp.limiter.resource"] == "concurrency"
+    assert wait.attributes["lcpp.limiter.reason"] == "capacity"
+    assert wait.attributes["lcpp.limiter.queue_depth"] == 1
+
+
+def test_a_wait_that_ends_in_a_refusal_is_an_error() -> None:
+    limiter = RateLimiter(concurrency=1, name="one at a time")
+    model = FakeListChatModel(responses=["an answer"], sleep=0.5)
+    fan_out = RunnableParallelPlus(a=model, b=model).with_limits(limiter)
+    with recording() as recorder:
+        fan_out.with_join(JoinPolicy(deadline=0.2, min_success=0)).invoke("text")
+        time.sleep(0.5)
+        refusals = recorder.points("lcpp.limiter.rejections")
+    [wait] = recorder.named("rate_limit.wait")
+    assert described(wait) == ("ERROR", "limiter_timeout")
+    assert [point.attributes["lcpp.limiter.reason"] for point in refusals] == ["limiter_timeout"]
