@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from typing import Any
 from uuid import uuid4
 
@@ -342,13 +341,15 @@ def test_a_model_call_that_waits_says_for_what_and_how_many_wait() -> None:
 
 
 def test_a_wait_that_ends_in_a_refusal_is_an_error() -> None:
-    limiter = RateLimiter(concurrency=1, name="one at a time")
+    limiter = RateLimiter(concurrency=1, name="to be closed")
     model = FakeListChatModel(responses=["an answer"], sleep=0.5)
-    fan_out = RunnableParallelPlus(a=model, b=model).with_limits(limiter)
+    fan_out = RunnableParallelPlus(a=model, b=model).with_limits(limiter).with_policy(BranchPolicy(on_failure="keep"))
     with recording() as recorder:
-        fan_out.with_join(JoinPolicy(deadline=0.2, min_success=0)).invoke("text")
-        time.sleep(0.5)
+        closing = threading.Timer(0.2, limiter.account.turnstile.close, ["out of credit"])
+        closing.start()
+        fan_out.invoke("text")
+        closing.join()
         refusals = recorder.points("lcpp.limiter.rejections")
     [wait] = recorder.named("rate_limit.wait")
-    assert described(wait) == ("ERROR", "limiter_timeout")
-    assert [point.attributes["lcpp.limiter.reason"] for point in refusals] == ["limiter_timeout"]
+    assert described(wait) == ("ERROR", "quota_exhausted")
+    assert [point.attributes["lcpp.limiter.reason"] for point in refusals] == ["quota_exhausted"]
