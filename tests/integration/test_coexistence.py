@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
+from langchain_core.tracers.langchain import LangChainTracer
+from langsmith import Client
 from openinference.instrumentation.langchain import LangChainInstrumentor as OpenInference
 from opentelemetry.instrumentation.genai.langchain import LangChainInstrumentor as GenAI
 
@@ -213,6 +216,24 @@ async def test_fan_outs_in_threads_at_once_keep_their_traces_apart() -> None:
             thread.join()
     assert recorder.tree() == WITH_GENAI * 5
     assert recorder.traces() == 5
+
+
+async def test_where_langsmith_writes_to_opentelemetry_it_writes_all(mode: Mode) -> None:
+    with recording() as recorder:
+        client = Client(
+            api_url="http://127.0.0.1:9", api_key="x", tracing_mode="otel", otel_tracer_provider=recorder.tracers
+        )
+        with recorder.tracers.get_tracer("server").start_as_current_span("request"):
+            await mode.run(fan_out(), {"text": "hello"}, {"callbacks": [LangChainTracer(client=client)]})
+        client.flush()
+        for _ in range(200):  # the client hands them to a thread
+            if recorder.named("outer"):
+                break
+            await asyncio.sleep(0.05)
+        client.cleanup()
+    assert recorder.traces() == 1
+    assert "langchain_parallel_plus" not in {span.instrumentation_scope.name for span in recorder.spans}
+    assert "recovered" in str(recorder.span("outer").attributes["langsmith.metadata.lcpp_outcomes"])
 
 
 def _sorted(tree: Tree) -> Any:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import dedent
 
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
@@ -76,3 +80,33 @@ async def test_a_real_run_arrives_at_a_collector(mode: Mode) -> None:
     assert received.instruments["lcpp.limiter.available"].gauge.data_points
     assert received.instruments["lcpp.attempt.duration"].unit == "s"
     assert not any(SECRET.encode() in body for body in received.bodies)
+
+
+def test_a_process_that_sets_an_sdk_up_needs_to_do_nothing_else() -> None:
+    program = """
+        from opentelemetry import metrics, trace
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        from langchain_parallel_plus import RunnableParallelPlus
+
+        fan_out = RunnableParallelPlus(a=lambda text: text, name="research")
+        fan_out.invoke("before anybody listens")
+
+        tracers = TracerProvider()
+        tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        trace.set_tracer_provider(tracers)
+        metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())]))
+
+        fan_out.invoke("and now")
+    """
+    with receiving() as received:
+        environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": received.endpoint}
+        subprocess.run([sys.executable, "-c", dedent(program)], env=environment, check=True, timeout=60)
+    assert sorted(received.spans) == ["branch a", "invoke_workflow research"]
+    assert len([span for scope in received.scopes for span in scope.spans]) == 2
+    assert "lcpp.fan_out.duration" in received.instruments
