@@ -201,7 +201,7 @@ class OtelFollower(Follower):
             return
         role, target = event.detail["role"], event.detail["target"]
         opened = Opened(unit.context)
-        if unit.several:
+        if unit.several or role == "hedge":
             attributes: dict[str, Any] = {
                 semconv.ATTEMPT_NUMBER: number,
                 semconv.ATTEMPT_ROLE: role,
@@ -211,11 +211,12 @@ class OtelFollower(Follower):
                 attributes[semconv.RETRY_DELAY] = unit.delay
             if role == "fallback":
                 attributes[semconv.FALLBACK_FROM] = target - 1
-            if role == "hedge" and event.seconds is not None:
-                attributes[semconv.HEDGE_DELAY] = event.seconds
+            if role == "hedge":
+                attributes[semconv.HEDGE_DELAY] = event.at - unit.primary_at
             opened = self._open("attempt", None, attributes, unit.context, links=_links(unit, role))
         unit.delay = None
         if role != "hedge":
+            unit.primary_at = event.at
             unit.primary = None if opened.span is None else opened.span.get_span_context()
         unit.attempts[number] = AttemptUnit(opened, role)
 

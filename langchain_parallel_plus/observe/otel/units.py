@@ -73,6 +73,8 @@ class BranchUnit:
     """The span of the attempt that failed last."""
     primary: SpanContext | None = None
     """The span of the last attempt that was no hedge."""
+    primary_at: float = 0.0
+    """When that began, on the clock of its events."""
     delay: float | None = None
     """Seconds of the last back-off."""
     waited: float = 0.0

@@ -25,11 +25,13 @@ from langchain_parallel_plus import (
     TimeoutPolicy,
 )
 from langchain_parallel_plus.limits import Cost
-from langchain_parallel_plus.observe import telling_synthesis
+from langchain_parallel_plus.observe import Event, telling_synthesis
+from langchain_parallel_plus.observe.otel import follower
 from tests.modes import Mode
 from tests.unit.observe.otel.recorder import recording
 
 SECRET = "a-secret-of-the-user"
+RUN = uuid4()
 RETRY = RetryPolicy(max_attempts=3, initial_interval=0.001)
 
 
@@ -353,3 +355,26 @@ def test_a_wait_that_ends_in_a_refusal_is_an_error() -> None:
     [wait] = recorder.named("rate_limit.wait")
     assert described(wait) == ("ERROR", "quota_exhausted")
     assert [point.attributes["lcpp.limiter.reason"] for point in refusals] == ["quota_exhausted"]
+
+
+def test_a_hedge_is_linked_to_the_call_beside_it() -> None:
+    def told(kind: Any, attempt: int | None = None, role: str = "primary", at: float = 0.0, **facts: Any) -> None:
+        detail = {"role": role, "target": 0, "run": None, "several": True, "own": True}
+        event = Event(kind=kind, at=at, run_id=RUN, path=("model",), unit=-1, attempt=attempt, detail=detail, **facts)
+        follower._SPANS_TOO(event)
+
+    with recording() as recorder:
+        told("policy.start")
+        told("attempt.start", 1)
+        told("attempt.start", 2, "hedge", at=0.5)
+        told("attempt.end", 2, "hedge", outcome="ok", seconds=0.25)
+        told("attempt.end", 1, outcome="cancelled", seconds=1.0)
+        told("branch.end", 2, outcome="ok", seconds=1.0)
+    primary, hedge = recorder.named("attempt")
+    [link] = hedge.links
+    assert link.context.span_id == primary.context.span_id
+    assert link.attributes == {"lcpp.link.type": "hedge_of"}
+    assert hedge.attributes["lcpp.hedge.won"] is True
+    assert hedge.attributes["lcpp.hedge.delay_s"] == 0.5
+    assert described(primary) == ("UNSET", None)
+    assert recorder.span("branch model").attributes["lcpp.branch.wasted_s"] == 1.0
