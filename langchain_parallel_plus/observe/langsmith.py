@@ -60,6 +60,7 @@ class LangSmithFollower(Follower):
         self._tracers = tracers
         self._names: dict[UUID, str] = {}
         self._outcomes: dict[UUID, dict[str, str]] = {}
+        self._paths: dict[UUID, tuple[str, ...]] = {}
         self._policies: dict[int, UUID] = {}
         self._parents: dict[tuple[int, int | None], list[tuple[LangChainTracer, Run]]] = {}
 
@@ -69,12 +70,14 @@ class LangSmithFollower(Follower):
             case "fan_out.start":
                 self._names[event.run_id] = event.detail["name"]
                 self._outcomes[event.run_id] = {}
+                self._paths[event.run_id] = event.path
             case "branch.end":
-                if (outcomes := self._outcomes.get(event.run_id)) is not None:
-                    outcomes[event.path[-1]] = str(event.outcome)
+                if self._paths.get(event.run_id) == event.path[:-1]:  # else of a policy inside a branch
+                    self._outcomes[event.run_id][event.path[-1]] = str(event.outcome)
                 self._policies.pop(event.unit, None)
             case "fan_out.end":
                 self._names.pop(event.run_id, None)
+                self._paths.pop(event.run_id, None)
                 self._add_metadata(event.run_id, lcpp_outcomes=self._outcomes.pop(event.run_id, {}))
             case "policy.start" if event.detail["run"] is not None:
                 self._policies[event.unit] = event.detail["run"]

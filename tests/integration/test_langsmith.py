@@ -276,3 +276,17 @@ async def test_a_step_with_callbacks_of_its_own_is_traced_once(mode: Mode) -> No
         runs = service.sent()
     assert len(runs.named("Model")) == 2
     assert not runs.repeated
+
+
+async def test_outcomes_are_those_of_branches_and_not_of_policies_inside_them(mode: Mode) -> None:
+    inside = RunnableWithPolicy(fails(1), BranchPolicy(retry=RETRY), name="inside")
+    with langsmith() as service:
+        await mode.run(RunnableParallelPlus(a=RunnableLambda(_same) | inside, name="n"), VALUE, service.config())
+        runs = service.sent()
+    assert metadata(runs.run("n"))["lcpp_outcomes"] == {"a": "ok"}
+    assert metadata(runs.run("inside"))["lcpp_outcome"] == "recovered"
+    assert metadata(runs.run("Model"))["lcpp_branch"] == "a/inside"
+
+
+def _same(value: Any) -> Any:
+    return value
