@@ -50,6 +50,7 @@ EventKind = Literal[
     # To followers (traces) alone:
     "policy.start",  # a policy's run begins: run (LangChain's id of it, if it has one), several (attempts allowed),
     #   own (whether it is no branch of a fan-out)
+    "call.refused",  # a model call in a branch that was given up, by a thread that goes on; call
     "policy.end",  # seconds, outcome, error, attempt (calls made), wait, backoff; error_type and status, as branches
 ]
 

@@ -17,6 +17,7 @@ for ever. Such runs are ended with their branch or attempt.
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,6 +39,8 @@ __all__ = ("langsmith_follower",)
 
 C = TypeVar("C", bound="BaseCallbackManager")
 
+PLACE = ("lcpp_branch", "lcpp_fan_out", "lcpp_run_id", "lcpp_attempt")
+"""The metadata that say where a run belongs."""
 NOTED_WAIT = 0.001
 """Seconds; a shorter wait for a limiter is none."""
 
@@ -62,6 +65,7 @@ class LangSmithFollower(Follower):
         self._outcomes: dict[UUID, dict[str, str]] = {}
         self._paths: dict[UUID, tuple[str, ...]] = {}
         self._policies: dict[int, UUID] = {}
+        self._working: Counter[tuple[str | None, str | None, int | None]] = Counter()
         self._parents: dict[tuple[int, int | None], list[tuple[LangChainTracer, Run]]] = {}
 
     def take(self, event: Event) -> None:
@@ -87,6 +91,9 @@ class LangSmithFollower(Follower):
                 self._waited(event)
             case "limiter.refusal":
                 self._note(event, "limiter_refusal", reason=event.detail["reason"])
+                self._end_call(event.detail["call"])
+            case "call.refused":
+                self._end_call(event.detail["call"])
 
     def callbacks_for(self, work: Followed, callbacks: C) -> C:
         """Return the callbacks with tracers that write down where a run belongs."""
@@ -106,13 +113,32 @@ class LangSmithFollower(Follower):
         run_id = work.run_id if work.attempt is None else self._policies.get(work.unit)
         if run_id is not None:
             self._parents[work.unit, work.attempt] = list(self._runs(run_id))
+            self._working[_place(work)] += 1
 
     def leave(self, work: Followed) -> None:
         """End what is still open below the work, if that did not end well."""
-        for tracer, parent in self._parents.pop((work.unit, work.attempt), ()):
+        parents = self._parents.pop((work.unit, work.attempt), None)
+        if parents is None:
+            return
+        self._working[_place(work)] -= 1
+        for tracer, parent in parents:
             for run in _children_of(parent, work):
                 if run.end_time is None or run.error is not None:
-                    _end_open_runs(tracer, run)
+                    self._end_open_runs(tracer, run)
+
+    def _end_open_runs(self, tracer: LangChainTracer, run: Run) -> None:
+        """End what nobody else will; what a thread that was left behind works at will end by itself."""
+        told = run.metadata
+        if self._working[told.get("lcpp_run_id"), told.get("lcpp_branch"), told.get("lcpp_attempt")] > 0:
+            return
+        for child in list(run.child_runs):
+            self._end_open_runs(tracer, child)
+        _end_run(tracer, run)
+
+    def _end_call(self, call: UUID) -> None:
+        for tracer in self._tracers:
+            if (run := tracer.run_map.get(str(call))) is not None:
+                _end_run(tracer, run)
 
     def _runs(self, run_id: UUID) -> Iterator[tuple[LangChainTracer, Run]]:
         """Return the open run, for each tracer that has it."""
@@ -156,7 +182,8 @@ class LangSmithFollower(Follower):
 def _placed(tracer: Any, place: dict[str, Any]) -> Any:
     """Return the tracer with more metadata; of nested branches, the innermost counts."""
     placed = tracer.copy_with_metadata_defaults()
-    placed.tracing_metadata = {**(placed.tracing_metadata or {}), **place}
+    around = placed.tracing_metadata or {}
+    placed.tracing_metadata = {**{key: value for key, value in around.items() if key not in PLACE}, **place}
     return placed
 
 
@@ -170,9 +197,11 @@ def _children_of(parent: Run, work: Followed) -> list[Run]:
     ]
 
 
-def _end_open_runs(tracer: LangChainTracer, run: Run) -> None:
-    for child in list(run.child_runs):
-        _end_open_runs(tracer, child)
+def _place(work: Followed) -> tuple[str | None, str | None, int | None]:
+    return str(work.run_id), "/".join(work.path), work.attempt
+
+
+def _end_run(tracer: LangChainTracer, run: Run) -> None:
     if run.end_time is not None or str(run.id) not in tracer.run_map:
         return
     error = BranchAbandonedError(

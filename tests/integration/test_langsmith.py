@@ -290,3 +290,29 @@ async def test_outcomes_are_those_of_branches_and_not_of_policies_inside_them(mo
 
 def _same(value: Any) -> Any:
     return value
+
+
+@pytest.mark.parametrize("seconds", ["run_timeout", "attempt_timeout"])
+def test_a_thread_that_is_left_behind_ends_its_runs_itself_and_its_refused_call_is_ended(seconds: str) -> None:
+    going_on, over = threading.Event(), threading.Event()
+
+    def left_behind(value: Any) -> Any:
+        going_on.wait(5)
+        try:
+            return Model().invoke("still wanted?")
+        finally:
+            over.set()
+
+    policy = BranchPolicy(timeout=TimeoutPolicy(**{seconds: 0.1}), on_failure="keep")
+    with langsmith() as service:
+        RunnableParallelPlus(a=RunnableLambda(left_behind)).with_policy(policy).invoke(VALUE, service.config())
+        assert service.sent().pending == ["left_behind"]
+        going_on.set()
+        assert over.wait(5)
+        for _ in range(100):
+            if not (runs := service.sent()).pending:
+                break
+            threading.Event().wait(0.02)
+    assert not runs.pending
+    assert not runs.repeated
+    assert "BranchAbandonedError" in runs.run("Model")["error"]
