@@ -19,7 +19,7 @@ from langchain_parallel_plus.errors import (
 )
 from langchain_parallel_plus.fanout import RunnableParallelPlus
 from langchain_parallel_plus.limits import RateLimiter
-from langchain_parallel_plus.observe import collect_report
+from langchain_parallel_plus.observe import CorrelationFilter, collect_report
 from langchain_parallel_plus.outcome import BranchFailure, ErrorKind, FanOutResults, fan_out_results
 from langchain_parallel_plus.policy import (
     BranchPolicy,
@@ -69,3 +69,5 @@ __all__ = (
 
 # The library's user decides where its records go; without this, warnings would go to stderr.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+for _name in ("", ".providers", ".testing.simulator.service"):
+    logging.getLogger(__name__ + _name).addFilter(CorrelationFilter())

@@ -20,6 +20,7 @@ from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits import RateLimiter
+from langchain_parallel_plus.observe.otel import watch
 from langchain_parallel_plus.policy import BranchPolicies, BranchPolicy, JoinPolicy, checked_policy
 from langchain_parallel_plus.policy.plain import join_of, plain, policies_of
 from langchain_parallel_plus.resilient import RunnableWithPolicy
@@ -263,6 +264,8 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
             weight=policy.weight or 1.0,
             for_threads=for_threads(step),
             for_tasks=for_tasks(step),
+            limiter=policy.limiter,
+            policed=policy.acts,
         )
         self._branches[key] = (basis, branch)
         return branch
@@ -336,4 +339,9 @@ def checked_limits(limits: object) -> tuple[RateLimiter, ...]:
         if not isinstance(one, RateLimiter):
             msg = f"limits takes RateLimiters, got {one!r}"
             raise DeclarationError(msg, help="for example RateLimiter(requests_per_minute=500, name='openai')")
-    return tuple(RateLimiter.declared(one) if isinstance(one, Mapping) else one for one in given)  # type: ignore[attr-defined]
+    limiters: tuple[RateLimiter, ...] = tuple(
+        RateLimiter.declared(one) if isinstance(one, Mapping) else one
+        for one in given  # type: ignore[attr-defined]
+    )
+    watch(*limiters)
+    return limiters

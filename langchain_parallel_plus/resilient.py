@@ -28,6 +28,7 @@ from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard, unheard
+from langchain_parallel_plus.observe.otel import watch
 from langchain_parallel_plus.policy import BranchPolicy, Fallback, checked_policy
 from langchain_parallel_plus.policy.plain import plain, policy_of
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables.graph import Graph
     from langchain_core.utils.pydantic import TypeBaseModel
 
-    from langchain_parallel_plus._engine.policy_run import RunManager
+    from langchain_parallel_plus._engine.policy_telling import RunManager
 
 __all__ = ("RunnableWithPolicy",)
 
@@ -143,9 +144,9 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
 
         def work(config: RunnableConfig, manager: CallbackManagerForChainRun | Unheard) -> Any:
             run = self._run(manager, SYSTEM.now)
-            if run.is_branch:
+            if not run.scope.heard:
                 return policy_threads.invoke(run, input, config, manager, **kwargs)
-            with run.told():
+            with run.telling.whole():
                 return policy_threads.invoke(run, input, config, manager, **kwargs)
 
         above = self._unheard(config)
@@ -159,9 +160,9 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
 
         async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun | AsyncUnheard) -> Any:
             run = self._run(manager, asyncio.get_running_loop().time, in_tasks=True)
-            if run.is_branch:
+            if not run.scope.heard:
                 return await policy_tasks.ainvoke(run, input, config, manager, **kwargs)
-            with run.told():
+            with run.telling.whole():
                 return await policy_tasks.ainvoke(run, input, config, manager, **kwargs)
 
         above = self._unheard(config)
@@ -180,7 +181,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         **kwargs: Any,
     ) -> Generator[Any, None, None]:
         run = self._run(run_manager, SYSTEM.now)
-        with run.told():
+        with run.telling.whole():
             yield from policy_threads.transform(run, inputs, config, run_manager, **kwargs)
 
     async def _atransform(
@@ -194,7 +195,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
     ) -> AsyncGenerator[Any, None]:
         run = self._run(run_manager, asyncio.get_running_loop().time, in_tasks=True)
         stream = policy_tasks.atransform(run, inputs, config, run_manager, **kwargs)
-        with run.told():
+        with run.telling.whole():
             async with aclosing(stream):
                 async for chunk in stream:
                     yield chunk
@@ -235,7 +236,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         in_tasks: bool = False,
     ) -> PolicyRun:
         targets = self._targets(in_tasks)
-        scope = scope_of(current_scope.get(), self, targets.name, manager.run_id, now)
+        scope = scope_of(current_scope.get(), self, targets.name, manager, now)
         return PolicyRun(targets, manager, scope, now)
 
 
@@ -255,4 +256,5 @@ def _instead(fallback: Any) -> Instead:
 def _charge(policy: BranchPolicy) -> Charge | None:
     if policy.limiter is None:
         return None
+    watch(policy.limiter)
     return Charge(policy.limiter) if policy.cost is None else Charge(policy.limiter, policy.cost)

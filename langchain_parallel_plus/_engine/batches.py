@@ -36,7 +36,7 @@ def scope_of_calls(config: RunnableConfig, outer: Scope | None, now: Callable[[]
     left = outer.remaining() if outer is not None else None
     return Scope(
         path=outer.path if outer is not None else (),
-        run_id=uuid4(),
+        run_id=outer.run_id if outer is not None else uuid4(),
         token=CancelToken(outer.token if outer is not None else None),
         now=now,
         deadline=None if left is None else now() + left,
@@ -44,6 +44,8 @@ def scope_of_calls(config: RunnableConfig, outer: Scope | None, now: Callable[[]
         weight=outer.weight if outer is not None else 1.0,
         capacity=capacity_for(config, outer),
         at_once=outer is not None and outer.at_once,
+        fan_out=outer.fan_out if outer is not None else "",
+        followers=outer.followers if outer is not None else (),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from langchain_parallel_plus._engine.breaker import (
     Admitted,
@@ -24,11 +24,21 @@ from langchain_parallel_plus._engine.sliding_counts import SlidingCounts
 from langchain_parallel_plus.errors import CircuitOpenError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from langchain_parallel_plus.policy.breaker import CircuitBreaker
 
 __all__ = ("BREAKERS", "BreakerGuard", "BreakerStatistics")
 
 _log = logging.getLogger("langchain_parallel_plus")
+
+Tell: TypeAlias = "Callable[[str, str, str], None]"
+
+_NAMES: dict[type[BreakerState], Literal["closed", "open", "half_open"]] = {
+    Closed: "closed",
+    Open: "open",
+    HalfOpen: "half_open",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +73,12 @@ class BreakerGuard:
         """Closed, open or half-open."""
         return self._state
 
-    def enter(self, now: float) -> Admitted:
+    def enter(self, now: float, tell: Tell | None = None) -> Admitted:
         """Let one call through; what it returns is due back in `leave`, whatever becomes of the call.
+
+        Args:
+            now: The time.
+            tell: Called with the breaker's name, its state before, and after, when that changes.
 
         Raises:
             CircuitOpenError: The breaker is open.
@@ -73,7 +87,11 @@ class BreakerGuard:
         if isinstance(state, Closed):  # the way of nearly every call; without the lock, since nothing changes
             return Admitted(state.period, now)
         with self._lock:
-            self._state, answer = ask(self.declared, self._state, now)
+            before = self._state
+            after, answer = ask(self.declared, before, now)
+            self._state = after
+        if tell is not None and after.period != before.period:
+            tell(self.declared.name or "", _NAMES[type(before)], _NAMES[type(after)])
         if isinstance(answer, Admitted):
             return answer
         raise CircuitOpenError(
@@ -90,25 +108,22 @@ class BreakerGuard:
         """
         return admitted if still_admitted(self._state, admitted) else self.enter(now)
 
-    def leave(self, admitted: Admitted, result: Result, now: float) -> None:
-        """Take in what became of the call that was let through as `admitted`."""
+    def leave(self, admitted: Admitted, result: Result, now: float, tell: Tell | None = None) -> None:
+        """Take in what became of the call that was let through as `admitted`; `tell` is as for `enter`."""
         with self._lock:
             before = self._state
             after = self._state = ended(self.declared, before, admitted, result, now)
         if after.period != before.period:
-            self._tell(after, now)
+            self._log(after, now)
+            if tell is not None:
+                tell(self.declared.name or "", _NAMES[type(before)], _NAMES[type(after)])
 
     def statistics(self, now: float) -> BreakerStatistics:
         """Return what is known."""
         state = self._state
         calls, failures = state.counts.totals(now) if isinstance(state, Closed) else (0, 0)
-        names: dict[type[BreakerState], Literal["closed", "open", "half_open"]] = {
-            Closed: "closed",
-            Open: "open",
-            HalfOpen: "half_open",
-        }
         opens_in = max(state.until - now, 0.0) if isinstance(state, Open) else 0.0
-        return BreakerStatistics(self.declared.name, names[type(state)], calls, failures, opens_in)
+        return BreakerStatistics(self.declared.name, _NAMES[type(state)], calls, failures, opens_in)
 
     def after_fork(self) -> None:
         """Start with a fresh lock and without the parent's probes, of which nothing will be heard here."""
@@ -125,7 +140,7 @@ class BreakerGuard:
     def _for(self, seconds: float) -> str:
         return f" for another {seconds:.3g} s" if seconds else ", a probe is under way"
 
-    def _tell(self, after: BreakerState, now: float) -> None:
+    def _log(self, after: BreakerState, now: float) -> None:
         if isinstance(after, Open):
             _log.warning("%s opened for %.3g s: %s", self._label, after.until - now, after.why)
         elif isinstance(after, Closed):

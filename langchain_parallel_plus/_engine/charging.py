@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.clock import SYSTEM
 from langchain_parallel_plus._engine.scope import blocked_loop
-from langchain_parallel_plus.errors import DeclarationError
+from langchain_parallel_plus.errors import DeclarationError, LimiterError
 from langchain_parallel_plus.limits import Cost
 
 if TYPE_CHECKING:
@@ -78,6 +78,10 @@ def charged(run: GuardedCall, call: Call, value: Callable[[], Any]) -> Iterator[
         admitted = run.admitted(call, ticket)
         made = True
         yield admitted
+    except LimiterError as error:
+        if not made:
+            run.turned_away(error)
+        raise
     finally:
         (ticket.release if made else ticket.cancel)()
 
@@ -102,5 +106,9 @@ async def acharged(run: GuardedCall, call: Call, value: Callable[[], Awaitable[A
         admitted = run.admitted(call, ticket)
         made = True
         yield admitted
+    except LimiterError as error:
+        if not made:
+            run.turned_away(error)
+        raise
     finally:
         (ticket.release if made else ticket.cancel)()

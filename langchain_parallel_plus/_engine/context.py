@@ -19,11 +19,14 @@ __all__ = ("Current", "EnteredContext")
 
 
 class EnteredContext:
-    """A context of its own for a piece of work: LangChain's config in it, and the scope, if it is another."""
+    """A context of its own for a piece of work: LangChain's config in it, the scope, and what its followers set.
 
-    __slots__ = ("_manager", "context")
+    The scope is left out where it stays the same. `later` is passed on to followers.
+    """
 
-    def __init__(self, config: RunnableConfig, scope: Scope | None = None) -> None:
+    __slots__ = ("_manager", "_scope", "context")
+
+    def __init__(self, config: RunnableConfig, scope: Scope | None = None, *, later: bool = False) -> None:
         self._manager: AbstractContextManager[Context] | None = None
         if _traced(config):
             self._manager = set_config_context(config)
@@ -31,13 +34,19 @@ class EnteredContext:
         else:  # what set_config_context does where nobody traces, at a third of the cost
             self.context = copy_context()
             self.context.run(var_child_runnable_config.set, config)
+        self._scope = scope
         if scope is not None:
             self.context.run(current_scope.set, scope)
+            for follower in scope.followers:
+                self.context.run(follower.entered, scope, later=later)
 
     def leave(self) -> None:
         """Undo what LangChain has set for tracing; not from inside the context."""
         if self._manager is not None:
             self._manager.__exit__(None, None, None)
+        if self._scope is not None:
+            for follower in self._scope.followers:
+                follower.left(self._scope)
 
 
 class Current:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_parallel_plus._engine.chunks import Streamed
 from langchain_parallel_plus._engine.join import JoinCount, JoinRule, Verdict
 from langchain_parallel_plus._engine.notes import ADVICE, add_note, story
+from langchain_parallel_plus._engine.telling import FanOutTelling, error_facts
 from langchain_parallel_plus.errors import BranchAbandonedError, DeadlineExceededError, FanOutError, ParallelPlusError
-from langchain_parallel_plus.observe.event import Event, emit, listening
 from langchain_parallel_plus.outcome import (
     BranchFailure,
     BranchOutcome,
@@ -55,6 +55,10 @@ class Branch:
     """The step as sync runs call it, where that differs."""
     for_tasks: Runnable[Any, Any] | None = None
     """The step as async runs call it, where that differs."""
+    limiter: RateLimiter | None = None
+    """What its policy charges its calls to."""
+    policed: bool = False
+    """Whether its step is a policy around what was declared."""
 
     @property
     def sync_step(self) -> Runnable[Any, Any]:
@@ -97,15 +101,16 @@ class FanOutRun:
         "_count",
         "_ended",
         "_failures",
-        "_listening",
         "_outputs",
         "_rule",
         "_started",
         "_stopped_by",
+        "_told_end",
         "fan_out",
         "now",
         "run_id",
         "scopes",
+        "telling",
         "verdict",
     )
 
@@ -123,7 +128,8 @@ class FanOutRun:
         self._ended: set[int] = set()
         self._stopped_by: BaseException | None = None
         self._started = now()
-        self._listening = listening()
+        self._told_end = False
+        self.telling = FanOutTelling(fan_out, run_id, now, self._started)
         self.verdict = self._count.verdict(self._rule)
 
     @property
@@ -144,12 +150,6 @@ class FanOutRun:
     def has_output(self, index: int) -> bool:
         """Return whether a branch's output is part of the result."""
         return index in self._outputs
-
-    def started(self, path: tuple[str, ...]) -> None:
-        """Tell listeners that the fan-out begins."""
-        if self._listening:
-            detail = {"name": self.fan_out.name, "branches": [branch.key for branch in self.fan_out.branches]}
-            emit(Event(kind="fan_out.start", at=self._started, run_id=self.run_id, path=path, detail=detail))
 
     def succeeded(self, index: int, output: Any) -> None:
         """Take in what a branch returned, unless nobody waits for it any more."""
@@ -279,7 +279,9 @@ class FanOutRun:
             branch.key, error, kind=classified.kind, attempts=tally.attempts, seconds=seconds, partial=partial
         )
         self._failures[index] = failure
-        self._tell(index, "timed_out" if classified.kind is ErrorKind.TIMEOUT else "failed", classified.kind)
+        outcome: BranchOutcome = "timed_out" if classified.kind is ErrorKind.TIMEOUT else "failed"
+        if self.telling.active:
+            self.telling.branch_ended(self.scopes[index], outcome, classified.kind, error_facts(error, classified))
         if branch.on_failure == "raise" or branch.required:
             add_note(
                 error, f"branch {branch.key!r} failed", story(failure, tally.waited, tally.backoff, self.fan_out.advice)
@@ -287,7 +289,10 @@ class FanOutRun:
             self._ended.add(index)
             self.stop(error)
             return
-        _log.warning("fan-out %r goes on without %s (%s)", self.fan_out.name, failure, branch.on_failure)
+        _log.warning(
+            "fan-out %r goes on without %s (%s)", self.fan_out.name, failure, branch.on_failure,
+            extra=self.telling.correlation(self.scopes[index].path),
+        )  # fmt: skip
         self._end(index, success=False)
 
     def _reject(self, index: int, output: Any) -> None:
@@ -329,45 +334,27 @@ class FanOutRun:
             add_note(error, "finished branches", f"finished branches: {', '.join(self._results().outputs) or 'none'}")
         return error
 
-    def _tell(self, index: int, outcome: BranchOutcome, kind: ErrorKind | None = None) -> None:
-        if not self._listening:
-            return
-        scope = self.scopes[index]
-        detail = {"wait": scope.tally.waited, "backoff": scope.tally.backoff, "started": self._started}
-        emit(
-            Event(
-                kind="branch.end",
-                at=self.now(),
-                run_id=self.run_id,
-                path=scope.path,
-                seconds=self.now() - self._started,
-                outcome=outcome,
-                error=kind,
-                attempt=scope.tally.attempts,
-                detail=detail,
-            )
-        )
+    def _tell(self, index: int, outcome: BranchOutcome) -> None:
+        self.telling.branch_ended(self.scopes[index], outcome)
 
     def tell_end(self) -> None:
         """Tell listeners, once, how the fan-out and the branches still open have ended."""
-        if not self._listening:
+        if self._told_end:
             return
-        for index in range(len(self.scopes)):
-            if index not in self._ended:
-                self._tell(index, "skipped" if self._stopped_by is None else "cancelled")
-        self._listening = False
-        path = self.scopes[0].path[:-1] if self.scopes else ()
-        error = self._stopped_by is not None or self.verdict is Verdict.TOO_FEW
-        emit(
-            Event(
-                kind="fan_out.end",
-                at=self.now(),
-                run_id=self.run_id,
-                path=path,
-                seconds=self.now() - self._started,
-                outcome="failed" if error else "ok",
-            )
-        )
+        self._told_end = True
+        if self.telling.active:
+            for index in range(len(self.scopes)):
+                if index not in self._ended:
+                    self._tell(index, "skipped" if self._stopped_by is None else "cancelled")
+        error = self._stopped_by or (FanOutError if self.verdict is Verdict.TOO_FEW else None)
+        facts = {} if error is None else error_facts(error)
+        self.telling.ended("ok" if error is None else self._failed_as, self.scopes, facts)
+
+    @property
+    def _failed_as(self) -> BranchOutcome:
+        stopped = self._stopped_by
+        broken_off = stopped is not None and not isinstance(stopped, Exception)
+        return "cancelled" if broken_off else "failed"
 
 
 def _plain(output: Any) -> Any:

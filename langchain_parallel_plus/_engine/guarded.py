@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from langchain_parallel_plus._engine.breaker import IGNORED, SUCCEEDED, result_of
-from langchain_parallel_plus.errors import BranchAbandonedError, BranchTimeoutError
+from langchain_parallel_plus.errors import BranchAbandonedError, BranchTimeoutError, LimiterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ class GuardedCall:
             CircuitOpenError: It is open.
         """
         if self._breaker is not None and not call.target:
-            self._let_through = self._breaker.enter(self.now())
+            self._let_through = self._breaker.enter(self.now(), self.breaker_changed)
 
     def let_go(self) -> None:
         """Take in that a call has ended in no result: it was cancelled, or nobody waits for it any more."""
@@ -104,7 +104,7 @@ class GuardedCall:
     def _leave(self, result: Result) -> None:
         let_through, self._let_through = self._let_through, None
         if let_through is not None and self._breaker is not None:
-            self._breaker.leave(let_through, result, self.now())
+            self._breaker.leave(let_through, result, self.now(), self.breaker_changed)
 
     def began_to_wait(self) -> None:
         """Take in that an attempt is on its way to its limiter: the time of its run goes on."""
@@ -118,13 +118,25 @@ class GuardedCall:
         """
         assert self.charge is not None
         limiter, cost, within = self.charge.limiter, self.charge.price(value), self.patience(call)
-        if self.scope.at_once:
-            self._ticket = limiter.reserve_at_once(replace(cost, slots=0) if at_once else cost)
-        elif at_once:
-            self._ticket = limiter.force(replace(cost, slots=0), within=within)
-        else:
-            self._ticket = limiter.reserve(cost, lane=self.scope.lane, weight=self.scope.weight, within=within)
+        try:
+            if self.scope.at_once:
+                self._ticket = limiter.reserve_at_once(replace(cost, slots=0) if at_once else cost)
+            elif at_once:
+                self._ticket = limiter.force(replace(cost, slots=0), within=within)
+            else:
+                self._ticket = limiter.reserve(cost, lane=self.scope.lane, weight=self.scope.weight, within=within)
+        except LimiterError as error:
+            self.turned_away(error)
+            raise
         return self._ticket
+
+    def turned_away(self, error: LimiterError) -> None:
+        """Take in that the limiter which attempts are charged to has refused one."""
+        if self.charge is not None:
+            seconds = self.now() - self._reserved
+            self.scope.refused(
+                limiter=self.charge.limiter.name, reason=error.code.lower(), seconds=seconds, model="", call=uuid4()
+            )
 
     def patience(self, call: Call) -> float | None:
         """Return the seconds that an attempt may wait for its admission."""
@@ -149,6 +161,7 @@ class GuardedCall:
             seconds=max(ticket.waited, ticket.delay),
             model="",
             call=uuid4(),
+            cost=ticket.cost,
         )
         if call.whole_run is None:
             return call
@@ -158,7 +171,25 @@ class GuardedCall:
 
     def scope_for(self, call: Call, token: CancelToken | None = None) -> Scope:
         """Return the scope of a call: what waits in it may not wait longer than the call may take."""
-        return self.scope.for_call(call.timeout, self.now, token)
+        return self.scope.for_call(call.timeout, self.now, token, self.ordinal(call))
+
+    def ordinal(self, call: Call) -> int:
+        """Return the number of a call among those of the branch, as events tell it."""
+        return call.number
+
+    def role(self, call: Call) -> dict[str, Any]:
+        """Return what a call is to the branch, as events tell it."""
+        role = "fallback" if call.target else "retry" if call.attempt > 1 else "primary"
+        return {"role": role, "target": call.target}
+
+    def came_late(self, call: Call, error: BaseException | None) -> None:
+        """Take in that a call's thread has returned after its time: its result is discarded."""
+        outcome = "ok" if error is None else "failed"
+        self.scope.emit("attempt.late", attempt=self.ordinal(call), outcome=outcome, detail=self.role(call))
+
+    def breaker_changed(self, name: str, before: str, after: str) -> None:
+        """Take in that the circuit breaker has changed."""
+        self.scope.emit("breaker", detail={"name": name, "before": before, "after": after})
 
     def silent(self, call: Call, field: str, seconds: float) -> BranchTimeoutError:
         """Return the error of a stream that has brought no chunk for longer than it may."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.runnables.config import patch_config
 
@@ -16,7 +16,7 @@ from langchain_parallel_plus.outcome import ErrorKind
 from langchain_parallel_plus.providers.classify import classify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from langchain_core.runnables import RunnableConfig
 
@@ -157,7 +157,7 @@ class HedgeCall(GuardedCall):
         self.of = call
         self.call = run.for_hedge(call)
         """With the time that a call made now has."""
-        self.number = run.number(call) + leg
+        self.number = run.ordinal(call) + leg
         """Among the calls of the branch."""
         self.token = CancelToken(run.scope.token)
         capacity = run.scope.capacity
@@ -178,7 +178,7 @@ class HedgeCall(GuardedCall):
                 raise NoRoomError("max_concurrency has no room for a hedge", help="raise it, or do without hedges")
         self.enter(self.call)
         self._told = False
-        self._run.tell_hedge(self, "attempt.start")
+        self._run.telling.started(self, self.call)
 
     def refused(self, error: Exception) -> RaceAction:
         """Take in that it was not let through, and has called nobody."""
@@ -193,7 +193,8 @@ class HedgeCall(GuardedCall):
         if classified.kind is ErrorKind.RATE_LIMIT:
             self._hedged.state.throttled(self.now())
         quiet = isinstance(error, LimiterError | CircuitOpenError)
-        self._tell_end("skipped" if quiet else "failed", None if quiet else classified.kind)
+        facts = self._run.telling.facts(error, classified, self._breaker)
+        self._tell_end("skipped" if quiet else "failed", None if quiet else classified.kind, facts)
         return self._hedged.step(Fell(self.leg, error))
 
     def won(self) -> None:
@@ -209,7 +210,7 @@ class HedgeCall(GuardedCall):
     def broke(self, error: BaseException, classified: Classified) -> None:
         """Take in that its stream failed after the first chunk."""
         self.heed(error, classified)
-        self._tell_end("failed", classified.kind)
+        self._tell_end("failed", classified.kind, self._run.telling.facts(error, classified, self._breaker))
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -222,9 +223,19 @@ class HedgeCall(GuardedCall):
 
     def config(self, config: RunnableConfig) -> RunnableConfig:
         """Return the config of its run, tagged `hedge:1`."""
-        return patch_config(config, callbacks=self._run.child(f"hedge:{self.leg}"))
+        return patch_config(config, callbacks=self._run.child(f"hedge:{self.leg}", self.number))
 
-    def _tell_end(self, outcome: BranchOutcome, error: ErrorKind | None = None) -> None:
+    def ordinal(self, call: Call) -> int:
+        """Return its number among the calls of the branch."""
+        return self.number
+
+    def role(self, call: Call) -> dict[str, Any]:
+        """Return what it is to the branch."""
+        return {"role": "hedge", "target": 0, "hedge": self.leg}
+
+    def _tell_end(
+        self, outcome: BranchOutcome, error: ErrorKind | None = None, facts: Mapping[str, Any] | None = None
+    ) -> None:
         if not self._told:
             self._told = True
-            self._run.tell_hedge(self, "attempt.end", outcome=outcome, error=error)
+            self._run.telling.ended(self, self.call, outcome, error, facts)

@@ -39,7 +39,7 @@ class OpenCalls(BaseCallbackHandler):
 
     def __init__(self, handlers: Sequence[BaseCallbackHandler]) -> None:
         self._handlers = list(handlers)
-        self._open: dict[UUID, AsyncCallbackManagerForLLMRun] = {}
+        self._open: dict[UUID, tuple[AsyncCallbackManagerForLLMRun, asyncio.Task[Any] | None]] = {}
 
     def on_chat_model_start(self, serialized: Any, messages: Any, **facts: Any) -> None:
         self._begun(**facts)
@@ -58,18 +58,28 @@ class OpenCalls(BaseCallbackHandler):
     ) -> None:
         if parent_run_id is None or not blocked_loop():  # none of the branch's handlers has heard of it, or a thread's
             return
-        self._open[run_id] = AsyncCallbackManagerForLLMRun(
-            run_id=run_id, handlers=self._handlers, inheritable_handlers=[], parent_run_id=parent_run_id, tags=tags
+        run = AsyncCallbackManagerForLLMRun(
+            run_id=run_id, handlers=self._handlers[:], inheritable_handlers=[], parent_run_id=parent_run_id, tags=tags
         )
+        self._open[run_id] = run, asyncio.current_task()
 
     async def end(self) -> None:
-        """Tell the handlers of every call that is still open that it was cancelled."""
-        while self._open:
-            _, run = self._open.popitem()
+        """Tell the handlers of every call whose task has ended without its end that it was cancelled.
+
+        A task that the branch has left behind on purpose goes on, and tells of its calls itself.
+        """
+        over = [run_id for run_id, (_, task) in self._open.items() if task is None or task.done()]
+        for run, _ in [self._open.pop(run_id) for run_id in over]:
+            run.handlers = [handler for handler in run.handlers if _has_open(handler, run.run_id)]
             try:
                 await run.on_llm_error(asyncio.CancelledError(), response=LLMResult(generations=[]))
             except Exception as error:  # a handler's: it must not hide why the calls were cancelled
                 _log.warning("a callback handler failed on a cancelled model call: %r", error)
+
+
+def _has_open(handler: BaseCallbackHandler, run_id: UUID) -> bool:
+    """Return whether a handler still waits for a run's end; a tracer that has been told of it complains."""
+    return str(run_id) in getattr(handler, "run_map", (str(run_id),))
 
 
 _hook: ContextVar[OpenCalls | None] = ContextVar("lcpp_open_calls", default=None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,25 +27,22 @@ from langchain_parallel_plus._engine.machine import (
     Woke,
     step,
 )
-from langchain_parallel_plus._engine.scope import Scope, Tally, current_scope
-from langchain_parallel_plus.observe.event import listening
-from langchain_parallel_plus.outcome import BranchOutcome, ErrorKind, described
+from langchain_parallel_plus._engine.policy_telling import PolicyTelling
+from langchain_parallel_plus._engine.scope import Scope, Tally, callbacks_for, current_scope
+from langchain_parallel_plus.observe.followers import followers_of
+from langchain_parallel_plus.outcome import ErrorKind, described
 from langchain_parallel_plus.providers.classify import classify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from uuid import UUID
+    from collections.abc import Callable
 
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
     from tenacity import RetryCallState
 
-    from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard
+    from langchain_parallel_plus._engine.policy_telling import RunManager
     from langchain_parallel_plus.limits.ticket import Ticket
-    from langchain_parallel_plus.observe.event import EventKind
     from langchain_parallel_plus.providers.classified import Classified
 
-    RunManager = AsyncCallbackManagerForChainRun | CallbackManagerForChainRun | AsyncUnheard | Unheard
 
 __all__ = ("PolicyRun", "scope_of")
 
@@ -64,13 +60,12 @@ class PolicyRun(GuardedCall):
         "_budget",
         "_draw",
         "_manager",
-        "_started",
         "_state",
         "_told",
         "_winner",
         "all_targets",
         "hedging",
-        "is_branch",
+        "telling",
     )
 
     def __init__(
@@ -86,9 +81,8 @@ class PolicyRun(GuardedCall):
         self._budget = targets.budget
         self._manager = manager
         self._draw = draw
-        self._started = now()
-        self.is_branch = scope is current_scope.get()
-        """Whether it is the run of a branch, whose end its fan-out tells."""
+        own, hedged = scope is not current_scope.get(), targets.hedges is not None
+        self.telling = PolicyTelling(scope, manager, targets.plan, now, own=own, hedged=hedged)
         left = scope.remaining()
         self._state = State(deadline=None if left is None else now() + left)
         self.hedging = None if targets.hedges is None else HedgedRun(self, targets.hedges, now)
@@ -107,7 +101,7 @@ class PolicyRun(GuardedCall):
             self.hedging.ended()
         if self._winner is None:
             self.succeeded()
-            self._tell(call, "ok")
+            self.telling.ended(self, call, "ok")
         else:
             self._winner.succeeded()
         return self._step(Returned(value))
@@ -125,7 +119,7 @@ class PolicyRun(GuardedCall):
         self.heed(error, classified)
         if self.hedging is not None:
             self.hedging.failed(classified.kind)
-        self._tell(call, "failed", error=classified.kind)
+        self.telling.failed(self, call, error, classified, self._breaker)
         self._told = True
         return classified
 
@@ -137,9 +131,7 @@ class PolicyRun(GuardedCall):
     def overtaken(self, call: Call, winner: HedgeCall) -> None:
         """Take in that a hedge was quicker than the call itself, which is given up."""
         self._winner = winner
-        self.let_go()
-        if not self._told:
-            self._tell(call, "cancelled")
+        self.gave_up(call)
 
     def failed(self, call: Call, error: Exception) -> Action:
         """Take in that a call failed before it had delivered anything."""
@@ -149,22 +141,39 @@ class PolicyRun(GuardedCall):
         action = self._step(Failed(error, classified, self._draw(), affordable))
         if paid and self._budget is not None and not isinstance(action, Sleep):
             self._budget.give_back()
-        if isinstance(action, Call) and action.target != call.target:
+        if isinstance(action, Call):
             self.scope.tally.fell_back = True
-            _log.warning(
-                "%s: %s after %d calls; going on with fallback %d: %s",
-                self.name, classified.kind.value, call.number, action.target, described(error, limit=200),
-            )  # fmt: skip
+            self._warn(
+                "%s after %d calls; going on with fallback %d: %s", classified, call.number, action.target, error
+            )
+        elif isinstance(action, Sleep):
+            self._warn("%s in call %d; again in %.3g s: %s", classified, call.number, action.seconds, error)
         return action
+
+    def _warn(self, message: str, classified: Classified, number: int, then: float, error: BaseException) -> None:
+        """Keep a record of a failure that something is done about."""
+        if _log.isEnabledFor(logging.WARNING):
+            what = classified.kind.value
+            extra = self.scope.correlation
+            _log.warning(f"%s: {message}", self.name, what, number, then, described(error, limit=200), extra=extra)
 
     def broke(self, call: Call, error: BaseException) -> None:
         """Take in that a stream failed after its first chunk: nothing can be repeated any more."""
         classified = classify(error)
         if self._winner is None:
             self.heed(error, classified)
-            self._tell(call, "failed", error=classified.kind)
+            self.telling.failed(self, call, error, classified, self._breaker)
         else:
             self._winner.broke(error, classified)
+
+    def gave_up(self, call: Call) -> None:
+        """Take in that a call has ended in no result: it was cancelled, or nobody waits for it any more.
+
+        Of one that has ended before, it changes nothing.
+        """
+        self.let_go()
+        if self.telling.is_open(self, call):
+            self.telling.ended(self, call, "cancelled")
 
     def _pay_for_retry(self, call: Call, kind: ErrorKind) -> tuple[bool, bool]:
         """Return whether a retry was paid from the budget, and whether one may be made."""
@@ -177,7 +186,8 @@ class PolicyRun(GuardedCall):
     def woke(self, sleep: Sleep) -> Action:
         """Take in that the wait before the next attempt is over."""
         self.scope.tally.add(backoff=sleep.seconds)
-        self.scope.emit("backoff", seconds=sleep.seconds, attempt=self.scope.tally.attempts)
+        if self.scope.heard:
+            self.scope.emit("backoff", seconds=sleep.seconds, attempt=self.scope.tally.attempts)
         return self._step(Woke())
 
     def retry_state(self, sleep: Sleep) -> RetryCallState:
@@ -190,12 +200,13 @@ class PolicyRun(GuardedCall):
         tag = f"fallback:{call.target}" if call.target else None
         if call.attempt > 1:
             tag = f"retry:attempt:{call.number}"
-        child = self.child(tag)
+        child = self.child(tag, self.ordinal(call))
         return config if child is config.get("callbacks") else patch_config(config, callbacks=child)
 
-    def child(self, tag: str | None) -> Any:
-        """Return the callbacks of a child run."""
-        return self._manager.get_child(tag)
+    def child(self, tag: str | None, number: int) -> Any:
+        """Return the callbacks of the child run of a call."""
+        child = self._manager.get_child(tag)
+        return callbacks_for(replace(self.scope, attempt=number), child) if self.scope.followers else child
 
     def for_hedge(self, call: Call) -> Call:
         """Return the call as it is made now beside itself: with a time of its own, as far as the run's permits."""
@@ -205,37 +216,9 @@ class PolicyRun(GuardedCall):
         timeout = left if own is None else own if left is None else min(own, left)
         return replace(call, timeout=timeout, whole_run=left)
 
-    def number(self, call: Call) -> int:
+    def ordinal(self, call: Call) -> int:
         """Return the number of a call among those of the branch, the hedges of earlier attempts included."""
         return call.number + self._beside
-
-    def tell_hedge(self, hedge: HedgeCall, kind: EventKind, **facts: Any) -> None:
-        """Tell listeners of a hedge."""
-        if listening():
-            detail = {"role": "hedge", "target": 0, "hedge": hedge.leg}
-            self.scope.emit(kind, attempt=hedge.number, detail=detail, **facts)
-
-    @contextmanager
-    def told(self) -> Iterator[None]:
-        """Tell listeners how the run ends, unless it is a branch: its fan-out tells that."""
-        if self.is_branch:
-            yield
-            return
-        try:
-            yield
-        except BaseException as error:
-            kind = classify(error).kind
-            outcomes: dict[ErrorKind, BranchOutcome] = {
-                ErrorKind.TIMEOUT: "timed_out",
-                ErrorKind.CANCELLED: "cancelled",
-            }
-            self._tell_end(outcomes.get(kind, "failed"), kind)
-            raise
-        self._tell_end("recovered" if self.scope.tally.attempts > 1 else "ok")
-
-    def _tell_end(self, outcome: BranchOutcome, error: ErrorKind | None = None) -> None:
-        seconds = self.now() - self._started
-        self.scope.emit("branch.end", seconds=seconds, outcome=outcome, error=error, attempt=self.scope.tally.attempts)
 
     def error(self, action: Raise) -> BaseException:
         """Return the error that ends the run, which also tells what became of the fallbacks."""
@@ -255,27 +238,20 @@ class PolicyRun(GuardedCall):
                     self.hedging.called()
             if self._budget is not None and action.attempt == 1:
                 self._budget.called(self.now())
-            if listening():
-                self.scope.emit("attempt.start", attempt=self.number(action), detail=_role(action))
+            self.telling.started(self, action)
         return action
 
-    def _tell(self, call: Call, outcome: Any, **facts: Any) -> None:
-        if listening():
-            self.scope.emit("attempt.end", attempt=self.number(call), outcome=outcome, detail=_role(call), **facts)
 
-
-def _role(call: Call) -> dict[str, Any]:
-    role = "fallback" if call.target else "retry" if call.attempt > 1 else "primary"
-    return {"role": role, "target": call.target}
-
-
-def scope_of(outer: Scope | None, runnable: object, name: str, run_id: UUID, now: Callable[[], float]) -> Scope:
+def scope_of(outer: Scope | None, runnable: object, name: str, manager: RunManager, now: Callable[[], float]) -> Scope:
     """Return the scope for a policy's run: the branch's own where the runnable is the branch, else one below it.
 
     A policy somewhere inside a branch counts its attempts apart from the branch's.
     """
     if outer is None:
-        return Scope(path=(name,), run_id=run_id, token=CancelToken(), now=now)
+        return Scope(
+            path=(name,), run_id=manager.run_id, token=CancelToken(), now=now, followers=followers_of(manager.handlers)
+        )
     if outer.step is runnable:
         return outer
-    return replace(outer, path=(*outer.path, name), tally=Tally(), step=runnable)
+    followers = outer.followers if outer.path else followers_of(manager.handlers)
+    return replace(outer, path=(*outer.path, name), tally=Tally(), step=runnable, attempt=None, followers=followers)

@@ -71,7 +71,7 @@ async def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfi
     except Exception as error:  # the machine decides what becomes of it
         return run.failed(call, error)
     except BaseException:
-        run.let_go()
+        run.gave_up(call)
         raise
     return run.returned(call, output)
 
@@ -179,7 +179,7 @@ async def atransform(
                     async with AsyncExitStack() as opened:
                         try:
                             await _may_run(run)
-                            opened.callback(run.let_go)
+                            opened.callback(run.gave_up, action)
                             run.enter(action)
                             source, first = await _first(run, action, replay, config, kwargs, opened)
                         except Exception as error:  # the machine decides what becomes of it

@@ -64,7 +64,7 @@ def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfig, kwa
     except Exception as error:  # the machine decides what becomes of it
         return run.failed(call, error)
     except BaseException:
-        run.let_go()
+        run.gave_up(call)
         raise
     return run.returned(call, output)
 
@@ -150,7 +150,7 @@ def transform(
                 with ExitStack() as opened:
                     try:
                         _may_run(run)
-                        opened.callback(run.let_go)
+                        opened.callback(run.gave_up, action)
                         run.enter(action)
                         source, first = _first(run, action, replay, config, kwargs, opened)
                     except Exception as error:  # the machine decides what becomes of it

@@ -37,7 +37,7 @@ class Job:
         self._inbox: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
         entered = EnteredContext(config, run.scope_for(call, self._token))
         refuse_when_abandoned(entered.context)
-        inbox = self._inbox
+        inbox, token = self._inbox, self._token
 
         def job() -> None:
             output, error = None, None
@@ -46,6 +46,8 @@ class Job:
             except BaseException as raised:  # carried to the waiting thread
                 error = raised
             entered.leave()
+            if token.cancelled:
+                entered.context.run(run.came_late, call, error)
             inbox.put((output, error))
 
         self._until = None if call.timeout is None else clock.now() + call.timeout

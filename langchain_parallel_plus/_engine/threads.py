@@ -62,6 +62,8 @@ def _call(
         running.end()
         if not running.scope.token.cancelled:  # else it would live as long as the exception that ended the call
             inbox.put((running.index, output, error))
+        else:
+            running.came_late(error)
 
     return call
 

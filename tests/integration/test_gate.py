@@ -29,6 +29,7 @@ from langchain_parallel_plus.errors import (
 from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.limits.gate import branch_gate as gate_module
 from langchain_parallel_plus.limits.gate.branch_gate import BranchGate
+from langchain_parallel_plus.limits.tokens.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -56,6 +57,7 @@ class Scope:
     ended: bool = False
     waits: list[dict[str, Any]] = field(default_factory=list)
     uses: list[dict[str, Any]] = field(default_factory=list)
+    refusals: list[dict[str, Any]] = field(default_factory=list)
     suspensions: int = 0
     _callbacks: list[Callable[[], None]] = field(default_factory=list)
 
@@ -92,8 +94,19 @@ class Scope:
     def waited(self, **fact: Any) -> None:
         self.waits.append(fact)
 
-    def settled(self, **fact: Any) -> None:
-        self.uses.append(fact)
+    def queued(self, **fact: Any) -> None:
+        """Nothing is to be remembered."""
+
+    def refused(self, **fact: Any) -> None:
+        self.refusals.append(fact)
+
+    def called(self, **fact: Any) -> None:
+        """Nothing is to be remembered."""
+
+    def settled(self, *, usage: Usage | None, model: str, **fact: Any) -> None:
+        if usage is not None:
+            tokens = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+            self.uses.append({**tokens, "model": model})
 
 
 @dataclass(eq=False)
@@ -242,6 +255,7 @@ def test_a_refused_call_is_not_made_and_costs_nothing(path: str) -> None:
     branch.gate.sweep()
     assert set(spent(limiter).values()) == {0}
     assert len(list(chat.messages)) == 20
+    assert {fact["reason"] for fact in branch.scope.refusals} == {"request_too_large"}
 
 
 @pytest.mark.parametrize("path", PATHS)

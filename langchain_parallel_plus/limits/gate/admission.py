@@ -41,12 +41,16 @@ def admission(call: OpenCall, *, forced: bool = False) -> Generator[Ticket, None
     scope = call.scope
     scope.check()
     for offer in _in_order(call):
-        limiter, held = offer.limiter, _reserve(offer, call, forced=forced)
+        limiter = offer.limiter
+        call.ask(limiter)
+        held = _reserve(offer, call, forced=forced)
         ticket = held.ticket
         call.holdings.append(held)
         if call.ended:  # swept while it was on its way here
             ticket.cancel()
         if ticket.delay > 0 or not ticket.granted:
+            depth = limiter.account.turnstile.planner.queued
+            scope.queued(limiter=limiter.name, model=call.request.model, call=call.run_id, depth=depth)
             forget = scope.on_cancel(ticket.cancel)
             try:
                 yield ticket
@@ -63,8 +67,10 @@ def admission(call: OpenCall, *, forced: bool = False) -> Generator[Ticket, None
             seconds=ticket.waited,
             model=call.request.model,
             call=call.run_id,
+            cost=ticket.cost,
         )
     call.admitted = True
+    scope.called(model=call.request.model, call=call.run_id)
 
 
 def admit_in_thread(call: OpenCall) -> None:

@@ -120,10 +120,8 @@ class BranchGate(BaseCallbackHandler):
             return
         usage = read_usage(response, batch=call.batch)
         call.settle(usage, heard_in_answer(response, time.time()))
-        if usage is not None and not usage.from_cache:
-            call.scope.settled(
-                input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, model=call.request.model
-            )
+        paid = None if usage is not None and usage.from_cache else usage
+        call.scope.settled(usage=paid, model=call.request.model, call=run_id)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, response: object = None, **facts: Any) -> None:
         """Close a run that has failed, and heed what the provider said; again, or unknown, it changes nothing."""
@@ -133,6 +131,7 @@ class BranchGate(BaseCallbackHandler):
         sent = not isinstance(error, LimiterError)
         snapshot = heard_in_error(error, response, time.time()) if sent else None
         call.fail(classify_failed_call(error, response), snapshot, sent=sent)
+        call.scope.settled(usage=None, model=call.request.model, call=run_id, failed=True)
 
     def _starts_in_thread(
         self, serialized: dict[str, Any], prompts: Sequence[_Prompt], *, run_id: UUID, **facts: Any
@@ -143,7 +142,8 @@ class BranchGate(BaseCallbackHandler):
             return
         try:
             (admit_on_loop_thread if _on_loop_thread() else admit_in_thread)(call)
-        except BaseException:
+        except BaseException as error:
+            call.tell_refusal(error)
             _refuse(call)
             raise
         _listen(call)
@@ -157,7 +157,8 @@ class BranchGate(BaseCallbackHandler):
             return
         try:
             await admit_in_task(call)
-        except BaseException:
+        except BaseException as error:
+            call.tell_refusal(error)
             _refuse(call)
             raise
         _listen(call)

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from langchain_parallel_plus.errors import LimiterError
 from langchain_parallel_plus.limits.cost import Cost
 from langchain_parallel_plus.limits.passes import CallPass
 
@@ -110,6 +111,10 @@ class OpenCall:
     ended: bool = False
     forget: Callable[[], None] | None = None
     """Ends what listens whether somebody still waits for the call."""
+    asked: RateLimiter | None = None
+    """The limiter that it stands at, or was last at."""
+    asked_at: float = 0.0
+    """Since when, on that one's clock."""
 
     @property
     def slots(self) -> int:
@@ -125,6 +130,22 @@ class OpenCall:
         """End the call, and all that would be sent with it, with everything taken back: its start was refused."""
         for call in (self,) if self.group is None else tuple(self.group.calls):
             call.refund()
+
+    def ask(self, limiter: RateLimiter) -> None:
+        """Note that it comes to a limiter."""
+        self.asked, self.asked_at = limiter, limiter.account.turnstile.clock()
+
+    def tell_refusal(self, error: BaseException) -> None:
+        """Tell that a limiter has refused it, if that is what the error says."""
+        limiter = self.asked
+        if limiter is not None and isinstance(error, LimiterError):
+            self.scope.refused(
+                limiter=limiter.name,
+                reason=error.code.lower(),
+                seconds=limiter.account.turnstile.clock() - self.asked_at,
+                model=self.request.model,
+                call=self.run_id,
+            )
 
     def refund(self) -> None:
         """End the call, with everything taken back: it was not sent."""

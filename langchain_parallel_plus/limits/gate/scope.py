@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from uuid import UUID
 
+    from langchain_parallel_plus.limits.cost import Cost
     from langchain_parallel_plus.limits.limiter import RateLimiter
+    from langchain_parallel_plus.limits.tokens.usage import Usage
 
 __all__ = ("GateScope",)
 
@@ -51,7 +53,12 @@ class GateScope(Protocol):
     def asuspended(self) -> AbstractAsyncContextManager[None]:
         """Give the branch's permit back while this task waits."""
 
-    def waited(self, *, limiter: str, dimension: str, seconds: float, model: str, call: UUID) -> None:
+    def queued(self, *, limiter: str, model: str, call: UUID, depth: int) -> None:
+        """Take note that a call begins to wait for a limiter; `depth` is how many wait there, with it."""
+
+    def waited(
+        self, *, limiter: str, dimension: str, seconds: float, model: str, call: UUID, cost: Cost | None = None
+    ) -> None:
         """Take note of one admission by one limiter.
 
         Args:
@@ -61,7 +68,14 @@ class GateScope(Protocol):
             seconds: 0 without a wait.
             model: The model's name.
             call: The model call's run: several limiters may admit one call.
+            cost: What the limiter has charged.
         """
 
-    def settled(self, *, input_tokens: int | None, output_tokens: int | None, model: str) -> None:
-        """Take note of what a model call has used."""
+    def refused(self, *, limiter: str, reason: str, seconds: float, model: str, call: UUID) -> None:
+        """Take note that a limiter has refused a call, after `seconds`; the reason is the error's code."""
+
+    def called(self, *, model: str, call: UUID) -> None:
+        """Take note that a call is admitted by all limiters, and begins."""
+
+    def settled(self, *, usage: Usage | None, model: str, call: UUID, failed: bool = False) -> None:
+        """Take note that a call is over, and what it has used; `None` if nobody says, or no call was made."""
