@@ -16,6 +16,7 @@ from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
 from langchain_parallel_plus._engine.fan_out import Branch, FanOut
 from langchain_parallel_plus._engine.namespace import namespace
 from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
+from langchain_parallel_plus._engine.remade import Remade
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.errors import DeclarationError
@@ -83,7 +84,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
 
     _leaf_items: ClassVar[bool] = False
 
-    _branches: dict[str, tuple[tuple[object, ...], Branch]] = PrivateAttr(default_factory=dict)
+    _branches: Remade[str, tuple[tuple[object, ...], Branch]] = PrivateAttr(default_factory=Remade)
 
     def __init__(
         self,
@@ -140,7 +141,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
 
     def _but(self, **changes: Any) -> Self:
         changed = self.model_copy(update=changes)
-        changed._branches = {}
+        changed._branches = Remade()
         changed._check_deadline()
         return changed
 
@@ -182,10 +183,6 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
             if last is not None:
                 graph.add_edge(last, end)
         return graph
-
-    def __getstate__(self) -> dict[Any, Any]:
-        # What is prepared for running is made again where it is needed: it holds closures.
-        return {**super().__getstate__(), "__pydantic_private__": {"_branches": {}}}
 
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
         """Call every branch with `input` and return their outputs by name, in declared order.

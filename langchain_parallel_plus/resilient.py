@@ -24,6 +24,7 @@ from langchain_parallel_plus._engine.machine import Instead, Plan
 from langchain_parallel_plus._engine.namespace import namespace
 from langchain_parallel_plus._engine.policy_run import PolicyRun, scope_of
 from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
+from langchain_parallel_plus._engine.remade import Remade
 from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
@@ -80,7 +81,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
     policy: SkipValidation[BranchPolicy]
     """How."""
 
-    _made: dict[bool, tuple[object, object, str | None, Targets]] = PrivateAttr(default_factory=dict)
+    _made: Remade[bool, tuple[object, object, str | None, Targets]] = PrivateAttr(default_factory=Remade)
 
     def __init__(self, bound: Any, policy: BranchPolicy | Mapping[str, Any], *, name: str | None = None) -> None:
         given = policy_of(policy) if isinstance(policy, Mapping) else policy
@@ -103,10 +104,6 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         if written["type"] == "constructor":
             written["kwargs"] = {**written["kwargs"], "policy": plain(self.policy)}
         return written
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """Return what is pickled: not what is made anew when it is needed."""
-        return {**super().__getstate__(), "__pydantic_private__": {"_made": {}}}
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
         """Return the run's name: by default that of what is run."""

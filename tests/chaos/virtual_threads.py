@@ -24,8 +24,8 @@ from langchain_parallel_plus import _engine
 __all__ = ("DeadlockError", "VirtualThreads")
 
 
-class DeadlockError(AssertionError):
-    """All threads wait for each other."""
+class DeadlockError(BaseException):
+    """All threads wait for each other. No `Exception`: a branch's failure could not be told from it."""
 
 
 class _Thread:
