@@ -14,7 +14,9 @@ ParallelPlusError
 ├── CircuitOpenError                   a circuit breaker is open, so the call was not made
 ├── BranchAbandonedError               raised inside a branch whose fan-out has already ended
 └── SynthesisError
-    └── CoverageError                  too few branches came back to write from
+    ├── CoverageError                  too few branches came back to write from
+    ├── AgreementError                 the branches of a vote did not agree enough; carries .result
+    └── JudgementError                 a judge chose none of the candidates; carries .said
 ```
 
 Every message says what happened, with the numbers, and ends with a `help:` line. Catch the whole tree with
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from langchain_parallel_plus.outcome import BranchFailure
 
 __all__ = (
+    "AgreementError",
     "BranchAbandonedError",
     "BranchTimeoutError",
     "CircuitOpenError",
@@ -40,6 +43,7 @@ __all__ = (
     "DeadlineExceededError",
     "DeclarationError",
     "FanOutError",
+    "JudgementError",
     "LimiterError",
     "LimiterTimeoutError",
     "ParallelPlusError",
@@ -188,3 +192,31 @@ class CoverageError(SynthesisError):
     """Too few branches came back to write from; raised before the model is called."""
 
     code = "COVERAGE"
+
+
+class AgreementError(SynthesisError):
+    """The branches of a vote did not agree enough, or were tied.
+
+    Attributes:
+        result: The count, a `VoteResult`: what would have won, with how much agreement, and every ballot.
+    """
+
+    code = "AGREEMENT"
+
+    def __init__(self, message: str, *, result: Any, help: str | None = None) -> None:
+        super().__init__(message, help=help)
+        self.result = result
+
+
+class JudgementError(SynthesisError):
+    """A judge chose none of the candidates.
+
+    Attributes:
+        said: What it returned instead.
+    """
+
+    code = "JUDGEMENT"
+
+    def __init__(self, message: str, *, said: Any, help: str | None = None) -> None:
+        super().__init__(message, help=help)
+        self.said = said

@@ -13,14 +13,15 @@ from pydantic import Field, PrivateAttr, SkipValidation
 
 from langchain_parallel_plus._engine import tasks, threads
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
-from langchain_parallel_plus._engine.closing_steps import closed_early
 from langchain_parallel_plus._engine.fan_out import Branch, FanOut
 from langchain_parallel_plus._engine.namespace import namespace
-from langchain_parallel_plus._engine.offload import offloaded
+from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
+from langchain_parallel_plus._engine.remade import Remade
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits import RateLimiter
+from langchain_parallel_plus.observe.otel import watch
 from langchain_parallel_plus.policy import BranchPolicies, BranchPolicy, JoinPolicy, checked_policy
 from langchain_parallel_plus.policy.plain import join_of, plain, policies_of
 from langchain_parallel_plus.resilient import RunnableWithPolicy
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from langchain_parallel_plus.outcome import FanOutDict
 
-__all__ = ("RunnableParallelPlus",)
+__all__ = ("RunnableParallelPlus", "checked_limits")
 
 Step = Runnable[Input, Any] | Callable[[Input], Any]
 BranchLike = Step[Input] | Mapping[str, Step[Input]]
@@ -83,7 +84,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
 
     _leaf_items: ClassVar[bool] = False
 
-    _branches: dict[str, tuple[tuple[object, ...], Branch]] = PrivateAttr(default_factory=dict)
+    _branches: Remade[str, tuple[tuple[object, ...], Branch]] = PrivateAttr(default_factory=Remade)
 
     def __init__(
         self,
@@ -103,7 +104,8 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
         self.name = _checked_name(given.get("name"))
         self.policies = _policies(given.get("policies")).checked_for(keys)
         self.join = _checked_join(given.get("join"), len(keys))
-        self.limits = _checked_limits(given.get("limits"))
+        self.limits = checked_limits(given.get("limits"))
+        self._check_deadline()
 
     def with_policy(self, default: BranchPolicy | None = None, /, **by_branch: BranchPolicy) -> Self:
         """Return a copy whose branches are retried, timed out and replaced as said.
@@ -131,7 +133,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
 
     def with_limits(self, *limiters: RateLimiter) -> Self:
         """Return a copy whose branches' model calls also wait for `limiters`, at any depth below the branch."""
-        return self._but(limits=tuple(dict.fromkeys((*self.limits, *_checked_limits(limiters)))))
+        return self._but(limits=tuple(dict.fromkeys((*self.limits, *checked_limits(limiters)))))
 
     def with_join(self, join: JoinPolicy) -> Self:
         """Return a copy that is done when `join` says so."""
@@ -139,8 +141,13 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
 
     def _but(self, **changes: Any) -> Self:
         changed = self.model_copy(update=changes)
-        changed._branches = {}
+        changed._branches = Remade()
+        changed._check_deadline()
         return changed
+
+    def _check_deadline(self) -> None:
+        if self.join is not None:
+            self.policies.checked_within(self.join.deadline, tuple(self.steps__))
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
@@ -176,10 +183,6 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
             if last is not None:
                 graph.add_edge(last, end)
         return graph
-
-    def __getstate__(self) -> dict[Any, Any]:
-        # What is prepared for running is made again where it is needed: it holds closures.
-        return {**super().__getstate__(), "__pydantic_private__": {"_branches": {}}}
 
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
         """Call every branch with `input` and return their outputs by name, in declared order.
@@ -256,9 +259,10 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
             on_failure=policy.on_failure or ("keep" if tolerant else "raise"),
             required=bool(policy.required),
             weight=policy.weight or 1.0,
-            threaded=offloaded(step),
-            streamed=closed_early(step),
+            for_threads=for_threads(step),
+            for_tasks=for_tasks(step),
             limiter=policy.limiter,
+            policed=policy.acts,
         )
         self._branches[key] = (basis, branch)
         return branch
@@ -319,7 +323,12 @@ def _checked_join(join: object, branches: int) -> JoinPolicy | None:
     return join.checked_for(branches)
 
 
-def _checked_limits(limits: object) -> tuple[RateLimiter, ...]:
+def checked_limits(limits: object) -> tuple[RateLimiter, ...]:
+    """Return what was given as `limits=`: none, one, several, or their declarations as `dumpd` writes them.
+
+    Raises:
+        DeclarationError: It is something else.
+    """
     given = () if limits is None else (limits,) if isinstance(limits, RateLimiter) else limits
     for one in given if isinstance(given, Sequence) else (given,):
         if isinstance(one, Mapping):
@@ -327,4 +336,9 @@ def _checked_limits(limits: object) -> tuple[RateLimiter, ...]:
         if not isinstance(one, RateLimiter):
             msg = f"limits takes RateLimiters, got {one!r}"
             raise DeclarationError(msg, help="for example RateLimiter(requests_per_minute=500, name='openai')")
-    return tuple(RateLimiter.declared(one) if isinstance(one, Mapping) else one for one in given)  # type: ignore[attr-defined]
+    limiters: tuple[RateLimiter, ...] = tuple(
+        RateLimiter.declared(one) if isinstance(one, Mapping) else one
+        for one in given  # type: ignore[attr-defined]
+    )
+    watch(*limiters)
+    return limiters

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, PrivateAttr
 from langchain_parallel_plus.errors import ParallelPlusError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = (
     "BranchFailure",
@@ -197,8 +197,12 @@ class FanOutDict(AddableDict):
     chunks of messages and dicts do not by themselves.
     """
 
+    order: tuple[str, ...] = ()
+    """All branches as declared, on what came in a stream: its keys are in the order of arrival, as upstream's are."""
     missing: Mapping[str, str]
     """The branches that are absent, each with the reason in a word or two: dropped, or not waited for."""
+    ended: tuple[str, ...] = ()
+    """In a stream whose reader asks for it: branches whose output is whole, no further chunks of which follow."""
 
     def __init__(
         self, outputs: Mapping[str, Any] = MappingProxyType({}), missing: Mapping[str, str] | None = None
@@ -206,11 +210,40 @@ class FanOutDict(AddableDict):
         super().__init__(outputs)
         self.missing = dict(missing or {})
 
+    @classmethod
+    def end_of(cls, branch: str) -> FanOutDict:
+        """Return the chunk that says that a branch's output is whole."""
+        mark = cls()
+        mark.ended = (branch,)
+        return mark
+
+    @classmethod
+    def of_chunks(cls, chunks: Iterable[FanOutDict]) -> FanOutDict:
+        """Return what the chunks of a stream add up to, as `+` does, but not copied for each of them."""
+        total = cls()
+        missing: dict[str, str] = {}
+        for chunk in chunks:
+            missing |= chunk.missing
+            total.order = total.order or chunk.order
+            for key, value in chunk.items():
+                total[key] = _added(total.get(key), value)
+        total.missing = missing
+        return total
+
     def __add__(self, other: Any) -> FanOutDict:
         total = FanOutDict(self, {**self.missing, **getattr(other, "missing", {})})
+        if ended := (*self.ended, *getattr(other, "ended", ())):
+            total.ended = ended
         for key, value in other.items():
             total[key] = _added(total.get(key), value)
+        total.order = self.order or getattr(other, "order", ())
         return total
+
+    @property
+    def in_order(self) -> FanOutDict:
+        """The same with its keys as declared, so that a stream ends in what `invoke` returns."""
+        declared = [key for key in self.order if key in self]
+        return FanOutDict({key: self[key] for key in dict.fromkeys((*declared, *self))}, self.missing)
 
     def __radd__(self, other: Any) -> FanOutDict:
         return FanOutDict(other) + self

@@ -18,16 +18,19 @@ from langchain_parallel_plus._engine.breaker_guard import BREAKERS
 from langchain_parallel_plus._engine.budget import BUDGETS
 from langchain_parallel_plus._engine.charging import Charge
 from langchain_parallel_plus._engine.clock import SYSTEM
-from langchain_parallel_plus._engine.closing_steps import closed_early
-from langchain_parallel_plus._engine.machine import Plan
+from langchain_parallel_plus._engine.guarded import Targets
+from langchain_parallel_plus._engine.hedge_state import HEDGES
+from langchain_parallel_plus._engine.machine import Instead, Plan
 from langchain_parallel_plus._engine.namespace import namespace
-from langchain_parallel_plus._engine.offload import offloaded
-from langchain_parallel_plus._engine.policy_run import PolicyRun, Targets, scope_of
+from langchain_parallel_plus._engine.policy_run import PolicyRun, scope_of
+from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
+from langchain_parallel_plus._engine.remade import Remade
 from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard, unheard
-from langchain_parallel_plus.policy import BranchPolicy, checked_policy
+from langchain_parallel_plus.observe.otel import watch
+from langchain_parallel_plus.policy import BranchPolicy, Fallback, checked_policy
 from langchain_parallel_plus.policy.plain import plain, policy_of
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables.graph import Graph
     from langchain_core.utils.pydantic import TypeBaseModel
 
-    from langchain_parallel_plus._engine.policy_run import RunManager
+    from langchain_parallel_plus._engine.policy_telling import RunManager
 
 __all__ = ("RunnableWithPolicy",)
 
@@ -78,7 +81,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
     policy: SkipValidation[BranchPolicy]
     """How."""
 
-    _made: dict[bool, tuple[object, object, str | None, Targets]] = PrivateAttr(default_factory=dict)
+    _made: Remade[bool, tuple[object, object, str | None, Targets]] = PrivateAttr(default_factory=Remade)
 
     def __init__(self, bound: Any, policy: BranchPolicy | Mapping[str, Any], *, name: str | None = None) -> None:
         given = policy_of(policy) if isinstance(policy, Mapping) else policy
@@ -101,10 +104,6 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         if written["type"] == "constructor":
             written["kwargs"] = {**written["kwargs"], "policy": plain(self.policy)}
         return written
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """Return what is pickled: not what is made anew when it is needed."""
-        return {**super().__getstate__(), "__pydantic_private__": {"_made": {}}}
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
         """Return the run's name: by default that of what is run."""
@@ -142,7 +141,9 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
 
         def work(config: RunnableConfig, manager: CallbackManagerForChainRun | Unheard) -> Any:
             run = self._run(manager, SYSTEM.now)
-            with run.told():
+            if not run.scope.heard:
+                return policy_threads.invoke(run, input, config, manager, **kwargs)
+            with run.telling.whole():
                 return policy_threads.invoke(run, input, config, manager, **kwargs)
 
         above = self._unheard(config)
@@ -156,7 +157,9 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
 
         async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun | AsyncUnheard) -> Any:
             run = self._run(manager, asyncio.get_running_loop().time, in_tasks=True)
-            with run.told():
+            if not run.scope.heard:
+                return await policy_tasks.ainvoke(run, input, config, manager, **kwargs)
+            with run.telling.whole():
                 return await policy_tasks.ainvoke(run, input, config, manager, **kwargs)
 
         above = self._unheard(config)
@@ -175,7 +178,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         **kwargs: Any,
     ) -> Generator[Any, None, None]:
         run = self._run(run_manager, SYSTEM.now)
-        with run.told():
+        with run.telling.whole():
             yield from policy_threads.transform(run, inputs, config, run_manager, **kwargs)
 
     async def _atransform(
@@ -189,14 +192,14 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
     ) -> AsyncGenerator[Any, None]:
         run = self._run(run_manager, asyncio.get_running_loop().time, in_tasks=True)
         stream = policy_tasks.atransform(run, inputs, config, run_manager, **kwargs)
-        with run.told():
+        with run.telling.whole():
             async with aclosing(stream):
                 async for chunk in stream:
                     yield chunk
 
     @property
     def _runnables(self) -> tuple[Runnable[Any, Any], ...]:
-        return (self.bound, *self.policy.fallbacks)
+        return (self.bound, *(_called(one) for one in self.policy.fallbacks))
 
     def _unheard(self, config: RunnableConfig | None) -> tuple[BaseCallbackManager, UUID] | None:
         """Return what stands in for a run of its own: a branch needs none if nobody would hear of it."""
@@ -208,15 +211,16 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         known = self._made.get(in_tasks)
         if known is not None and known[0] is self.bound and known[1] is self.policy and known[2] == self.name:
             return known[3]
-        runnables = tuple((offloaded(one) or one) if in_tasks else closed_early(one) for one in self._runnables)
-        retry, breaker = self.policy.retry, self.policy.breaker
+        runnables = tuple(for_tasks(one) if in_tasks else for_threads(one) for one in self._runnables)
+        retry, breaker, hedge = self.policy.retry, self.policy.breaker, self.policy.hedge
         targets = Targets(
             self.get_name(),
             runnables,
-            Plan.of(self.policy),
+            Plan.of(self.policy, tuple(_instead(one) for one in self.policy.fallbacks)),
             _charge(self.policy),
             None if retry is None or retry.budget is None else BUDGETS.of(retry.budget),
             None if breaker is None else BREAKERS.of(breaker),
+            None if hedge is None else HEDGES.of(hedge),
         )
         self._made[in_tasks] = (self.bound, self.policy, self.name, targets)
         return targets
@@ -229,11 +233,25 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         in_tasks: bool = False,
     ) -> PolicyRun:
         targets = self._targets(in_tasks)
-        scope = scope_of(current_scope.get(), self, targets.name, manager.run_id, now)
+        scope = scope_of(current_scope.get(), self, targets.name, manager, now)
         return PolicyRun(targets, manager, scope, now)
+
+
+def _called(fallback: Any) -> Runnable[Any, Any]:
+    called: Runnable[Any, Any] = fallback.runnable if isinstance(fallback, Fallback) else fallback
+    return called
+
+
+def _instead(fallback: Any) -> Instead:
+    """Return what is to be known of a fallback: one under a policy of its own keeps to that."""
+    called = _called(fallback)
+    own = called.policy if isinstance(called, RunnableWithPolicy) else BranchPolicy()
+    which = fallback if isinstance(fallback, Fallback) else None
+    return Instead(which, own_retry=own.retry is not None, own_timeout=own.timeout is not None)
 
 
 def _charge(policy: BranchPolicy) -> Charge | None:
     if policy.limiter is None:
         return None
+    watch(policy.limiter)
     return Charge(policy.limiter) if policy.cost is None else Charge(policy.limiter, policy.cost)

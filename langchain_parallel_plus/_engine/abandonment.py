@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from contextvars import Context, ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
 from langchain_parallel_plus._engine.scope import current_scope
+from langchain_parallel_plus.errors import BranchAbandonedError
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 __all__ = ("refuse_when_abandoned",)
 
@@ -24,17 +28,22 @@ class _Refusal(BaseCallbackHandler):
     ignore_retriever = True
     ignore_retry = True
 
-    def on_chat_model_start(self, serialized: Any, messages: Any, **kwargs: Any) -> None:
-        _check()
+    def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        _check(run_id)
 
-    def on_llm_start(self, serialized: Any, prompts: Any, **kwargs: Any) -> None:
-        _check()
+    def on_llm_start(self, serialized: Any, prompts: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        _check(run_id)
 
 
-def _check() -> None:
+def _check(run_id: UUID) -> None:
     scope = current_scope.get()
-    if scope is not None:
+    if scope is None:
+        return
+    try:
         scope.check()
+    except BranchAbandonedError:
+        scope.tell_followers("call.refused", detail={"call": run_id})  # nobody else ends the run
+        raise
 
 
 _HANDLER = _Refusal()

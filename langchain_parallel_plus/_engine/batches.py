@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
-__all__ = ("acompleted", "completed")
+__all__ = ("Item", "acompleted", "anext_item", "completed", "next_item", "outcome_of", "scope_of_calls")
 
 Item = tuple[int, Any, BaseException | None]
 """Which input, its output, or its error."""
 
 
-def _scope(config: RunnableConfig, outer: Scope | None, now: Callable[[], float]) -> Scope:
-    """Return the scope that the items of a batch share: one cap for all of them."""
+def scope_of_calls(config: RunnableConfig, outer: Scope | None, now: Callable[[], float]) -> Scope:
+    """Return the scope that calls share which run at once: one cap for all of them."""
     left = outer.remaining() if outer is not None else None
     return Scope(
         path=outer.path if outer is not None else (),
@@ -43,7 +43,9 @@ def _scope(config: RunnableConfig, outer: Scope | None, now: Callable[[], float]
         limiters=outer.limiters if outer is not None else (),
         weight=outer.weight if outer is not None else 1.0,
         capacity=capacity_for(config, outer),
+        at_once=outer is not None and outer.at_once,
         fan_out=outer.fan_out if outer is not None else "",
+        followers=outer.followers if outer is not None else (),
     )
 
 
@@ -55,7 +57,7 @@ def completed(
     `leaves` says that the calls work by themselves and not through branches, so that each needs a permit.
     """
     outer = blocking_scope()
-    scope = _scope(config, outer, SYSTEM.now)
+    scope = scope_of_calls(config, outer, SYSTEM.now)
     inbox: SimpleQueue[Item] = SimpleQueue()
 
     def start(index: int) -> None:
@@ -63,7 +65,7 @@ def completed(
         item = _item(scope, leaves)
         context.run(current_scope.set, item)
 
-        _submit(item, lambda: inbox.put((index, *_outcome(lambda: context.run(calls[index])))))
+        _submit(item, lambda: inbox.put((index, *outcome_of(lambda: context.run(calls[index])))))
 
     given_up = BranchAbandonedError("a batch was given up: the fan-out around it had ended")
     scope.token.subscribe(lambda: inbox.put((-1, None, given_up)))
@@ -72,7 +74,7 @@ def completed(
         for index in range(under_way):
             start(index)
         for done in range(len(calls)):
-            item = _next(inbox, outer)
+            item = next_item(inbox, outer)
             if item[0] < 0:
                 raise given_up
             if under_way + done < len(calls):
@@ -108,14 +110,16 @@ def _submit(item: Scope, work: Callable[[], None]) -> None:
         permit.request(lambda: WORKERS.submit(job, patient=True))
 
 
-def _next(inbox: SimpleQueue[Item], outer: Scope | None) -> Item:
+def next_item(inbox: SimpleQueue[Item], outer: Scope | None) -> Item:
+    """Wait in this thread for what a call ends as, and hold no permit meanwhile."""
     if outer is None:
         return inbox.get()
     with outer.suspended(), WORKERS.waiting_for_children():
         return inbox.get()
 
 
-def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+def outcome_of(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """Return what `work` returns, or what it raises."""
     try:
         return work(), None
     except BaseException as error:  # carried to the caller's thread
@@ -128,7 +132,7 @@ async def acompleted(
     """Run the calls as tasks and yield what each ends as, in the order in which they end; see `completed`."""
     outer = current_scope.get()
     loop = asyncio.get_running_loop()
-    scope = _scope(config, outer, loop.time)
+    scope = scope_of_calls(config, outer, loop.time)
     inbox: asyncio.Queue[Item] = asyncio.Queue()
     tasks: set[asyncio.Task[Any]] = set()
 
@@ -151,7 +155,7 @@ async def acompleted(
             await breath(index)
             start(index)
         for _ in calls:
-            item = await _anext(inbox, outer)
+            item = await anext_item(inbox, outer)
             if started < len(calls):
                 start(started)
                 started += 1
@@ -172,7 +176,8 @@ async def _run(call: Callable[[], Awaitable[Any]], permit: Permit | None) -> Any
         permit.release()
 
 
-async def _anext(inbox: asyncio.Queue[Item], outer: Scope | None) -> Item:
+async def anext_item(inbox: asyncio.Queue[Item], outer: Scope | None) -> Item:
+    """Wait in this task for what a call ends as, and hold no permit meanwhile."""
     if outer is None:
         return await inbox.get()
     async with outer.asuspended():

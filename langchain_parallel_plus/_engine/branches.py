@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables.config import RunnableConfig, ensure_config
 
+from langchain_parallel_plus._engine import abandonment, pulse
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.capacity import Capacity, Permit, checked_max_concurrency
 from langchain_parallel_plus._engine.context import EnteredContext
-from langchain_parallel_plus._engine.scope import Scope, blocked_loop, current_scope
+from langchain_parallel_plus._engine.open_calls import follow_calls
+from langchain_parallel_plus._engine.scope import Scope, blocked_loop, callbacks_for, current_scope
 from langchain_parallel_plus.limits.gate.branch_gate import BranchGate
+from langchain_parallel_plus.observe.event import listening
+from langchain_parallel_plus.observe.followers import followers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +24,14 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 
     from langchain_parallel_plus._engine.fan_out import Branch, FanOutRun
+    from langchain_parallel_plus._engine.open_calls import OpenCalls
     from langchain_parallel_plus.observe.event import EventKind
 
     RunManager = AsyncCallbackManagerForChainRun | CallbackManagerForChainRun
+
+BEFORE_THE_GATE = (abandonment, pulse)
+"""Modules with callback handlers of ours, which are to be asked before the gate's: LangChain asks in the order in which
+they were registered, and Python warns of those that are not asked any more because one before them has refused."""
 
 __all__ = ("RunningBranch", "Surroundings", "blocking_scope", "capacity_for")
 
@@ -62,20 +71,26 @@ def _for_children(config: RunnableConfig) -> RunnableConfig:
 class RunningBranch:
     """One branch of one call, ready to run in a context of its own."""
 
-    __slots__ = ("_entered", "_gate", "_set_up_at", "branch", "config", "context", "index", "scope")
+    __slots__ = ("_entered", "_gate", "_set_up_at", "branch", "calls", "config", "context", "index", "scope")
 
-    def __init__(self, index: int, branch: Branch, config: RunnableConfig, scope: Scope, *, told: bool = False) -> None:
+    def __init__(self, index: int, branch: Branch, config: RunnableConfig, scope: Scope) -> None:
         self.index = index
         self.branch = branch
         self.config = config
         self.scope = scope
-        self._entered = EnteredContext(config, scope)
+        self._entered = EnteredContext(config, scope, later=branch.policed)
         self.context = self._entered.context
-        self._set_up_at = scope.now() if told else None
-        # Where somebody listens the gate is there for its ears: it hears of each model call and its tokens.
-        self._gate = BranchGate(scope) if scope.limiters or told else None
+        self.calls: OpenCalls | None = None
+        self._set_up_at = scope.now() if scope.heard else None
+        # Where somebody has subscribed the gate is there for its ears: it hears of each model call and its tokens.
+        # Followers ask for neither, and it would double what they cost.
+        self._gate = BranchGate(scope) if scope.limiters or listening() else None
         if self._gate is not None:
             self._gate.enter(self.context)
+
+    def follow_calls(self) -> None:
+        """Know the model calls that it makes in tasks, so that none is left open."""
+        self.calls = follow_calls(self.config, self.context)
 
     def begin(self) -> None:
         """Note that the branch has started, which it may not have by the time the fan-out ends."""
@@ -134,8 +149,10 @@ class Surroundings:
             capacity=capacity_for(config, outer),
             deadline=now() + min(left) if left else None,
         )
+        # A batch has a scope as well, and as many outermost runs as items.
+        inherited = outer.followers if outer is not None and outer.path else followers_of(manager.handlers)
+        run.telling.started(outer, around.capacity, inherited)
         run.scopes.extend(around._scope(branch) for branch in run.fan_out.branches)
-        run.telling.started(outer, around.capacity)
         return around
 
     def _scope(self, branch: Branch) -> Scope:
@@ -154,7 +171,9 @@ class Surroundings:
             capacity=self.capacity,
             permit=Permit(self.capacity) if self.capacity is not None else None,
             step=branch.step,
+            at_once=outer is not None and outer.at_once,
             fan_out=self.run.fan_out.name,
+            followers=self.run.telling.followers,
         )
 
     def set_up(self, index: int) -> RunningBranch:
@@ -164,5 +183,6 @@ class Surroundings:
         config["tags"] = config["tags"].copy()
         config["metadata"] = config["metadata"].copy()
         config["configurable"] = config["configurable"].copy()
-        config["callbacks"] = self.manager.get_child(f"map:key:{branch.key}")
-        return RunningBranch(index, branch, config, self.run.scopes[index], told=self.run.telling.active)
+        scope = self.run.scopes[index]
+        config["callbacks"] = callbacks_for(scope, self.manager.get_child(f"map:key:{branch.key}"))
+        return RunningBranch(index, branch, config, scope)

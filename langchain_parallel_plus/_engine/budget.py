@@ -34,13 +34,20 @@ class Balance:
         calls, retries = self.counts.totals(now)
         return budget.minimum + budget.ratio * calls - retries
 
-    def called(self, now: float) -> Balance:
-        """Return the balance after a call was begun; its retries are not calls."""
-        return Balance(self.counts.add(now, first=1))
+    def called(self, now: float, times: int = 1) -> Balance:
+        """Return the balance after calls were begun; their retries are not calls."""
+        return Balance(self.counts.add(now, first=times))
 
-    def taken(self, budget: RetryBudget, now: float) -> Balance | None:
-        """Return the balance after one retry, or `None` if the budget has no room for it."""
-        if self.left(budget, now) < 1:
+    def taken(self, budget: RetryBudget, now: float, spare: float = 0.0) -> Balance | None:
+        """Return the balance after one retry, or `None` if the budget has no room for it.
+
+        Args:
+            budget: The declaration.
+            now: The time.
+            spare: Share of what calls have paid for that is to be left after it.
+        """
+        calls, retries = self.counts.totals(now)
+        if budget.minimum + budget.ratio * calls * (1 - spare) - retries < 1:
             return None
         return Balance(self.counts.add(now, second=1))
 
@@ -55,6 +62,10 @@ class Balance:
         return self
 
 
+_TOGETHER = 1000
+"""Parts of a window in each of which calls are entered in the balance at once."""
+
+
 class SharedBudget:
     """The balance of all who share a budget. Usable from any thread and any event loop; times are monotonic seconds."""
 
@@ -62,17 +73,31 @@ class SharedBudget:
         self.declared = declared
         self._lock = threading.Lock()
         self._balance = Balance.of(declared)
+        # Calls are many and retries few: those of a short while are entered together.
+        self._calls = 0
+        self._calls_until = 0.0
         survive_forks(self)
 
     def called(self, now: float) -> None:
         """Note that a call was begun: its first attempt."""
         with self._lock:
-            self._balance = self._balance.called(now)
+            if now >= self._calls_until:
+                self._enter_calls()
+                self._calls_until = now + self.declared.window / _TOGETHER
+            self._calls += 1
 
-    def take(self, now: float) -> bool:
-        """Spend one retry, if there is one left."""
+    def _enter_calls(self) -> None:
+        """Bring the balance up to date; the lock is held."""
+        if self._calls:
+            at = self._calls_until - self.declared.window / _TOGETHER
+            self._balance = self._balance.called(at, self._calls)
+            self._calls = 0
+
+    def take(self, now: float, spare: float = 0.0) -> bool:
+        """Spend one retry, if there is one left; see `Balance.taken`."""
         with self._lock:
-            after = self._balance.taken(self.declared, now)
+            self._enter_calls()
+            after = self._balance.taken(self.declared, now, spare)
             if after is not None:
                 self._balance = after
         return after is not None
@@ -84,6 +109,8 @@ class SharedBudget:
 
     def left(self, now: float) -> float:
         """Return the retries that there is room for."""
+        with self._lock:
+            self._enter_calls()
         return self._balance.left(self.declared, now)
 
     def after_fork(self) -> None:

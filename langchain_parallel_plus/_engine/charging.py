@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.clock import SYSTEM
 from langchain_parallel_plus._engine.scope import blocked_loop
-from langchain_parallel_plus.errors import DeclarationError
+from langchain_parallel_plus.errors import DeclarationError, LimiterError
 from langchain_parallel_plus.limits import Cost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+    from langchain_parallel_plus._engine.guarded import GuardedCall
     from langchain_parallel_plus._engine.machine import Call
-    from langchain_parallel_plus._engine.policy_run import PolicyRun
     from langchain_parallel_plus.limits import RateLimiter
 
 __all__ = ("Charge", "acharged", "charged")
@@ -57,7 +57,7 @@ class Charge:
 
 
 @contextmanager
-def charged(run: PolicyRun, call: Call, value: Callable[[], Any]) -> Iterator[Call]:
+def charged(run: GuardedCall, call: Call, value: Callable[[], Any]) -> Iterator[Call]:
     """Wait in this thread for an attempt's admission; yield the call with the time that is left to it."""
     if run.charge is None or call.target:
         yield call
@@ -78,12 +78,16 @@ def charged(run: PolicyRun, call: Call, value: Callable[[], Any]) -> Iterator[Ca
         admitted = run.admitted(call, ticket)
         made = True
         yield admitted
+    except LimiterError as error:
+        if not made:
+            run.turned_away(error)
+        raise
     finally:
         (ticket.release if made else ticket.cancel)()
 
 
 @asynccontextmanager
-async def acharged(run: PolicyRun, call: Call, value: Callable[[], Awaitable[Any]]) -> AsyncIterator[Call]:
+async def acharged(run: GuardedCall, call: Call, value: Callable[[], Awaitable[Any]]) -> AsyncIterator[Call]:
     """Wait in this task for an attempt's admission; yield the call with the time that is left to it."""
     if run.charge is None or call.target:
         yield call
@@ -102,5 +106,9 @@ async def acharged(run: PolicyRun, call: Call, value: Callable[[], Awaitable[Any
         admitted = run.admitted(call, ticket)
         made = True
         yield admitted
+    except LimiterError as error:
+        if not made:
+            run.turned_away(error)
+        raise
     finally:
         (ticket.release if made else ticket.cancel)()

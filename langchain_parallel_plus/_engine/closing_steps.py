@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.runnables import Runnable, RunnableConfig
 
-__all__ = ("closed_early", "closing_binding", "closing_sequence")
+__all__ = ("closing_binding", "closing_sequence")
 
 
 class _ClosingSequence(RunnableSequence[Any, Any]):
@@ -91,17 +91,6 @@ def _close(stream: Iterator[Any]) -> None:
 async def _aclose(stream: AsyncIterator[Any]) -> None:
     if hasattr(stream, "aclose"):
         await stream.aclose()
-
-
-def closed_early(step: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return `step`, or its like whose streams in threads close what they read."""
-    # Subclasses may have replaced what is relied on here, so only these very types are taken apart.
-    kind = type(step)
-    if isinstance(step, RunnableSequence) and kind is RunnableSequence:
-        return closing_sequence(step, [closed_early(one) for one in step.steps])
-    if isinstance(step, RunnableBinding) and kind is RunnableBinding and closed_early(step.bound) is not step.bound:
-        return closing_binding(step, closed_early(step.bound))
-    return step
 
 
 def closing_sequence(sequence: RunnableSequence[Any, Any], steps: Sequence[Runnable[Any, Any]]) -> Runnable[Any, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ("cancel_and_wait",)
+__all__ = ("cancel_and_wait", "ended_within")
 
 _log = logging.getLogger("langchain_parallel_plus")
 
@@ -36,6 +36,27 @@ async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
     stuck = sum(not task.done() for task in pending)
     if stuck:
         _log.warning("%d cancelled tasks have not ended within %g s", stuck, _DRAIN_SECONDS)
+
+
+async def ended_within(task: asyncio.Task[Any], seconds: float | None) -> bool:
+    """Wait until the task has ended, at most so long; return whether it has. It goes on all the same."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def end(_: object = None) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    task.add_done_callback(end)
+    timer = None if seconds is None else loop.call_later(seconds, end)
+    try:
+        await ended
+    finally:
+        if not task.done():
+            task.remove_done_callback(end)
+        if timer is not None:
+            timer.cancel()
+    return task.done()
 
 
 def _retrieve(tasks: Iterable[asyncio.Task[Any]]) -> None:

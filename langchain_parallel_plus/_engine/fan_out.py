@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.chunks import Streamed
 from langchain_parallel_plus._engine.join import JoinCount, JoinRule, Verdict
-from langchain_parallel_plus._engine.notes import add_note, story
-from langchain_parallel_plus._engine.telling import FanOutTelling
+from langchain_parallel_plus._engine.notes import ADVICE, add_note, story
+from langchain_parallel_plus._engine.telling import FanOutTelling, error_facts
 from langchain_parallel_plus.errors import BranchAbandonedError, DeadlineExceededError, FanOutError, ParallelPlusError
 from langchain_parallel_plus.outcome import (
     BranchFailure,
@@ -51,22 +51,24 @@ class Branch:
     on_failure: OnFailure = "raise"
     required: bool = False
     weight: float = 1.0
-    threaded: Runnable[Any, Any] | None = None
+    for_threads: Runnable[Any, Any] | None = None
+    """The step as sync runs call it, where that differs."""
+    for_tasks: Runnable[Any, Any] | None = None
     """The step as async runs call it, where that differs."""
-    streamed: Runnable[Any, Any] | None = None
-    """The step as sync runs stream it, where that differs."""
     limiter: RateLimiter | None = None
     """What its policy charges its calls to."""
+    policed: bool = False
+    """Whether its step is a policy around what was declared."""
+
+    @property
+    def sync_step(self) -> Runnable[Any, Any]:
+        """The step as sync runs call it."""
+        return self.for_threads or self.step
 
     @property
     def async_step(self) -> Runnable[Any, Any]:
         """The step as async runs call it."""
-        return self.threaded or self.step
-
-    @property
-    def streamed_step(self) -> Runnable[Any, Any]:
-        """The step as sync runs stream it."""
-        return self.streamed or self.step
+        return self.for_tasks or self.step
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,13 @@ class FanOut:
     branches: tuple[Branch, ...]
     join: JoinPolicy | None = None
     limiters: tuple[RateLimiter, ...] = ()
+    advice: str = ADVICE
+    """What to do if a branch fails that it cannot do without."""
 
     @property
     def deadline(self) -> float | None:
-        """Seconds that the whole fan-out may take."""
-        return self.join.deadline if self.join else None
+        """Seconds that the branches may take."""
+        return self.join.branch_deadline if self.join else None
 
     @property
     def judges(self) -> bool:
@@ -191,11 +195,11 @@ class FanOutRun:
 
     def expire(self) -> None:
         """Fail whatever is not in by the deadline."""
-        seconds = self.fan_out.deadline or 0.0
+        deadline = self.fan_out.join.deadline_in_words if self.fan_out.join else "the deadline"
         for index in range(len(self.fan_out.branches)):
             if self.waiting and index not in self._ended:
                 error = DeadlineExceededError(
-                    f"branch {self._key(index)!r} was not in by the fan-out's deadline of {seconds:g} s",
+                    f"branch {self._key(index)!r} was not in by {deadline}",
                     help="raise JoinPolicy(deadline=...), or set min_success to go on with what is in by then",
                 )
                 self._fail(index, error)
@@ -275,9 +279,13 @@ class FanOutRun:
             branch.key, error, kind=classified.kind, attempts=tally.attempts, seconds=seconds, partial=partial
         )
         self._failures[index] = failure
-        self._tell(index, "timed_out" if classified.kind is ErrorKind.TIMEOUT else "failed", classified.kind)
+        outcome: BranchOutcome = "timed_out" if classified.kind is ErrorKind.TIMEOUT else "failed"
+        if self.telling.active:
+            self.telling.branch_ended(self.scopes[index], outcome, classified.kind, error_facts(error, classified))
         if branch.on_failure == "raise" or branch.required:
-            add_note(error, f"branch {branch.key!r} failed", story(failure, tally.waited, tally.backoff))
+            add_note(
+                error, f"branch {branch.key!r} failed", story(failure, tally.waited, tally.backoff, self.fan_out.advice)
+            )
             self._ended.add(index)
             self.stop(error)
             return
@@ -326,8 +334,8 @@ class FanOutRun:
             add_note(error, "finished branches", f"finished branches: {', '.join(self._results().outputs) or 'none'}")
         return error
 
-    def _tell(self, index: int, outcome: BranchOutcome, kind: ErrorKind | None = None) -> None:
-        self.telling.branch_ended(self.scopes[index], outcome, kind)
+    def _tell(self, index: int, outcome: BranchOutcome) -> None:
+        self.telling.branch_ended(self.scopes[index], outcome)
 
     def tell_end(self) -> None:
         """Tell listeners, once, how the fan-out and the branches still open have ended."""
@@ -338,8 +346,9 @@ class FanOutRun:
             for index in range(len(self.scopes)):
                 if index not in self._ended:
                     self._tell(index, "skipped" if self._stopped_by is None else "cancelled")
-        failed = self._stopped_by is not None or self.verdict is Verdict.TOO_FEW
-        self.telling.ended("ok" if not failed else self._failed_as, self.scopes)
+        error = self._stopped_by or (FanOutError if self.verdict is Verdict.TOO_FEW else None)
+        facts = {} if error is None else error_facts(error)
+        self.telling.ended("ok" if error is None else self._failed_as, self.scopes, facts)
 
     @property
     def _failed_as(self) -> BranchOutcome:

@@ -14,7 +14,7 @@ from langchain_parallel_plus._engine.backoff import call_state, computed_wait
 from langchain_parallel_plus.outcome import ErrorKind
 
 if TYPE_CHECKING:
-    from langchain_parallel_plus.policy import BranchPolicy, RetryPolicy
+    from langchain_parallel_plus.policy import BranchPolicy, Fallback, RetryPolicy
     from langchain_parallel_plus.providers.classify import Classified
 
 __all__ = (
@@ -22,6 +22,7 @@ __all__ = (
     "Call",
     "Event",
     "Failed",
+    "Instead",
     "Plan",
     "Raise",
     "Return",
@@ -39,6 +40,25 @@ LONGEST_RETRY_AFTER = 120.0
 
 
 @dataclass(frozen=True, slots=True)
+class Instead:
+    """What the machine needs to know of a fallback."""
+
+    fallback: Fallback | None = None
+    """Which errors it is for; `None`: every one."""
+    own_retry: bool = False
+    """Whether it retries by itself."""
+    own_timeout: bool = False
+    """Whether it limits its time by itself."""
+
+    def is_for(self, event: Failed) -> bool:
+        """Return whether it is to be called after this failure."""
+        return self.fallback is None or self.fallback.is_for(event.error, event.classified.kind)
+
+
+_ANY = Instead()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What the machine needs to know of a policy."""
 
@@ -49,9 +69,11 @@ class Plan:
     attempt_timeout: float | None = None
     first_chunk_timeout: float | None = None
     idle_timeout: float | None = None
+    fallbacks: tuple[Instead, ...] = ()
+    """Those that are not for every failure, or have a policy of their own; others may be left out at the end."""
 
     @classmethod
-    def of(cls, policy: BranchPolicy) -> Plan:
+    def of(cls, policy: BranchPolicy, fallbacks: tuple[Instead, ...] = ()) -> Plan:
         """Read a policy."""
         timeout = policy.timeout
         return cls(
@@ -61,7 +83,25 @@ class Plan:
             attempt_timeout=timeout.attempt_timeout if timeout else None,
             first_chunk_timeout=timeout.first_chunk_timeout if timeout else None,
             idle_timeout=timeout.idle_timeout if timeout else None,
+            fallbacks=fallbacks,
         )
+
+    def instead(self, target: int) -> Instead:
+        """Return what is known of fallback `target`, from 1."""
+        return self.fallbacks[target - 1] if target <= len(self.fallbacks) else _ANY
+
+    def retry_of(self, target: int) -> RetryPolicy | None:
+        """Return how a target is retried."""
+        return self.retry if not target or not self.instead(target).own_retry else None
+
+    def times(self, target: int) -> bool:
+        """Return whether the policy's timeouts are a target's."""
+        return not target or not self.instead(target).own_timeout
+
+    @property
+    def watches_chunks(self) -> bool:
+        """Whether the time between chunks is limited."""
+        return self.first_chunk_timeout is not None or self.idle_timeout is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +214,7 @@ def step(plan: Plan, state: State, event: Event, now: float) -> tuple[State, Act
 
 
 def _call_target(plan: Plan, state: State, target: int, now: float) -> tuple[State, Action]:
-    expires = None if plan.run_timeout is None else now + plan.run_timeout
+    expires = None if plan.run_timeout is None or not plan.times(target) else now + plan.run_timeout
     return _call(plan, State(target, 0, state.calls, expires, state.deadline, state.errors), now)
 
 
@@ -184,6 +224,8 @@ def _call(plan: Plan, state: State, now: float) -> tuple[State, Action]:
     state = State(state.target, attempt, calls, expires, state.deadline, state.errors, state.failures)
     run_left = None if expires is None else max(expires - now, 0.0)
     timeout = plan.attempt_timeout
+    if state.target and not plan.times(state.target):
+        timeout = None
     if timeout is None or (run_left is not None and run_left < timeout):
         timeout = run_left
     return state, Call(state.target, attempt, calls, timeout, run_left)
@@ -199,14 +241,16 @@ def _after_failure(plan: Plan, state: State, event: Failed, now: float) -> tuple
         return state, Sleep(wait, state.attempt, event.error)
     state = replace(state, errors=(*state.errors, event.error))
     in_time = state.deadline is None or now < state.deadline
-    if in_time and state.target + 1 < plan.targets and event.classified.fallback:
-        return _call_target(plan, state, state.target + 1, now)
+    if in_time and event.classified.fallback:
+        for target in range(state.target + 1, plan.targets):
+            if plan.instead(target).is_for(event):
+                return _call_target(plan, state, target, now)
     return state, Raise(state.errors[0], state.errors[1:])
 
 
 def _wait_before_retry(plan: Plan, state: State, event: Failed) -> float | None:
     """Return the seconds before the next attempt of the same target, or `None` if there is none."""
-    retry = plan.retry
+    retry = plan.retry_of(state.target)
     if retry is None or not event.affordable or not _retryable(retry, event):
         return None
     if not another_attempt(retry, state.failures, event.classified.kind):

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from langchain_parallel_plus.outcome import BranchFailure
 
-__all__ = ("add_note", "story")
+__all__ = ("ADVICE", "add_note", "story")
+
+ADVICE = (
+    "finished siblings' outputs are in this exception's .fan_out.outputs; "
+    'BranchPolicy(on_failure="keep") goes on without this branch'
+)
+"""What to do if a branch of a user's fan-out has failed."""
 
 
 def add_note(error: BaseException, start: str, note: str) -> None:
@@ -19,7 +25,7 @@ def add_note(error: BaseException, start: str, note: str) -> None:
         error.add_note(note)
 
 
-def story(failure: BranchFailure, waited: float, backoff: float) -> str:
+def story(failure: BranchFailure, waited: float, backoff: float, advice: str = ADVICE) -> str:
     """Return which branch failed, after how many attempts and what waits, and what to do."""
     attempts = f"{failure.attempts} attempt{'s' * (failure.attempts != 1)}"
     waits = "".join(
@@ -27,8 +33,4 @@ def story(failure: BranchFailure, waited: float, backoff: float) -> str:
         for seconds, what in ((waited, "waiting for a rate limit"), (backoff, "backing off"))
         if seconds >= 0.05  # else it would read "0.0 s"
     )
-    return (
-        f"branch {failure.branch!r} failed after {attempts} in {failure.seconds:.1f} s{waits}\n"
-        "help: finished siblings' outputs are in this exception's .fan_out.outputs; "
-        'BranchPolicy(on_failure="keep") goes on without this branch'
-    )
+    return f"branch {failure.branch!r} failed after {attempts} in {failure.seconds:.1f} s{waits}\nhelp: {advice}"

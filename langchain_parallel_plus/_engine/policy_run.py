@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from operator import itemgetter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from langchain_core.runnables.config import patch_config
 
 from langchain_parallel_plus._engine.attempts import draws_on_budget
 from langchain_parallel_plus._engine.backoff import call_state
-from langchain_parallel_plus._engine.breaker import IGNORED, SUCCEEDED, result_of
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.clock import jitter
+from langchain_parallel_plus._engine.guarded import GuardedCall, Targets
+from langchain_parallel_plus._engine.hedged_run import HedgeCall, HedgedRun
 from langchain_parallel_plus._engine.machine import (
     Action,
     Call,
     Event,
     Failed,
-    Plan,
     Raise,
     Returned,
     Sleep,
@@ -30,68 +27,45 @@ from langchain_parallel_plus._engine.machine import (
     Woke,
     step,
 )
-from langchain_parallel_plus._engine.scope import Scope, Tally, current_scope
-from langchain_parallel_plus.errors import BranchAbandonedError, BranchTimeoutError
-from langchain_parallel_plus.observe.event import listening
-from langchain_parallel_plus.outcome import BranchOutcome, ErrorKind, described
+from langchain_parallel_plus._engine.policy_telling import PolicyTelling
+from langchain_parallel_plus._engine.scope import Scope, Tally, callbacks_for, current_scope
+from langchain_parallel_plus.observe.followers import followers_of
+from langchain_parallel_plus.outcome import ErrorKind, described
 from langchain_parallel_plus.providers.classify import classify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from uuid import UUID
+    from collections.abc import Callable
 
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
-    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.runnables import RunnableConfig
     from tenacity import RetryCallState
 
-    from langchain_parallel_plus._engine.breaker import Admitted, Result
-    from langchain_parallel_plus._engine.breaker_guard import BreakerGuard
-    from langchain_parallel_plus._engine.budget import SharedBudget
-    from langchain_parallel_plus._engine.charging import Charge
-    from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard
+    from langchain_parallel_plus._engine.policy_telling import RunManager
     from langchain_parallel_plus.limits.ticket import Ticket
     from langchain_parallel_plus.providers.classified import Classified
 
-    RunManager = AsyncCallbackManagerForChainRun | CallbackManagerForChainRun | AsyncUnheard | Unheard
 
-__all__ = ("PolicyRun", "Targets")
+__all__ = ("PolicyRun", "scope_of")
 
 _log = logging.getLogger("langchain_parallel_plus")
 
 
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """A runnable, its fallbacks, and the plan to go through them."""
+class PolicyRun(GuardedCall):
+    """Keeps the state between actions and tells everybody what happens.
 
-    name: str
-    runnables: tuple[Runnable[Any, Any], ...]
-    plan: Plan
-    charge: Charge | None = None
-    budget: SharedBudget | None = None
-    breaker: BreakerGuard | None = None
-
-
-class PolicyRun:
-    """Keeps the state between actions and tells everybody what happens."""
+    It is also the guarded call of each attempt: there is never more than one at a time, its hedges aside.
+    """
 
     __slots__ = (
-        "_breaker",
+        "_beside",
         "_budget",
         "_draw",
-        "_let_through",
         "_manager",
-        "_now",
-        "_open",
-        "_own_scope",
-        "_plan",
-        "_reserved",
-        "_started",
         "_state",
-        "_ticket",
-        "charge",
-        "name",
-        "scope",
-        "targets",
+        "_told",
+        "_winner",
+        "all_targets",
+        "hedging",
+        "telling",
     )
 
     def __init__(
@@ -102,24 +76,19 @@ class PolicyRun:
         now: Callable[[], float],
         draw: Callable[[], float] = jitter,
     ) -> None:
-        self.targets = targets.runnables
-        self.name = targets.name
-        self.scope = scope
-        self.charge = targets.charge
+        super().__init__(targets, scope, now)
+        self.all_targets = targets
         self._budget = targets.budget
-        self._breaker = targets.breaker
-        self._let_through: Admitted | None = None
-        self._ticket: Ticket | None = None
-        self._reserved = 0.0
-        self._plan = targets.plan
         self._manager = manager
-        self._now = now
         self._draw = draw
-        self._started = now()
-        self._open: dict[int, float] = {}
-        self._own_scope = scope is not current_scope.get()
+        own, hedged = scope is not current_scope.get(), targets.hedges is not None
+        self.telling = PolicyTelling(scope, manager, targets.plan, now, own=own, hedged=hedged)
         left = scope.remaining()
         self._state = State(deadline=None if left is None else now() + left)
+        self.hedging = None if targets.hedges is None else HedgedRun(self, targets.hedges, now)
+        self._beside = 0
+        self._winner: HedgeCall | None = None
+        self._told = False
 
     def begin(self) -> Action:
         """Return the first action."""
@@ -128,19 +97,47 @@ class PolicyRun:
 
     def returned(self, call: Call, value: Any) -> Action:
         """Take in that a call came back."""
-        self._leave(SUCCEEDED)
-        if self._ticket is not None:
-            self._ticket.settle(self._ticket.cost)  # limiters learn from what went well, too
-            self._ticket = None
-        self._tell(call, "ok")
+        if self.hedging is not None:
+            self.hedging.ended()
+        if self._winner is None:
+            self.succeeded()
+            self.telling.ended(self, call, "ok")
+        else:
+            self._winner.succeeded()
         return self._step(Returned(value))
+
+    def admitted(self, call: Call, ticket: Ticket) -> Call:
+        """Take in that the wait for a limiter is over; see `GuardedCall`."""
+        call = super().admitted(call, ticket)
+        if self.hedging is not None:
+            self.hedging.begins()
+        return call
+
+    def fell(self, call: Call, error: Exception) -> Classified:
+        """Take in that a call failed while a hedge is under way, which may save the attempt."""
+        classified = classify(error)
+        self.heed(error, classified)
+        if self.hedging is not None:
+            self.hedging.failed(classified.kind)
+        self.telling.failed(self, call, error, classified, self._breaker)
+        self._told = True
+        return classified
+
+    def delivered(self) -> None:
+        """Take in the first chunk of a stream, or its end without any."""
+        if self.hedging is not None:
+            self.hedging.ended()
+
+    def overtaken(self, call: Call, winner: HedgeCall) -> None:
+        """Take in that a hedge was quicker than the call itself, which is given up."""
+        self._winner = winner
+        self.gave_up(call)
 
     def failed(self, call: Call, error: Exception) -> Action:
         """Take in that a call failed before it had delivered anything."""
-        classified = classify(error)
-        self._heed(error, classified)
-        self._tell(call, "failed", error=classified.kind)
-        paid, affordable = self._pay_for_retry(classified.kind)
+        classified = classify(error) if self._told else self.fell(call, error)
+        self._told = False
+        paid, affordable = self._pay_for_retry(call, classified.kind)
         action = self._step(Failed(error, classified, self._draw(), affordable))
         if paid and self._budget is not None and not isinstance(action, Sleep):
             self._budget.give_back()
@@ -163,114 +160,33 @@ class PolicyRun:
     def broke(self, call: Call, error: BaseException) -> None:
         """Take in that a stream failed after its first chunk: nothing can be repeated any more."""
         classified = classify(error)
-        self._heed(error, classified)
-        self._tell(call, "failed", error=classified.kind)
+        if self._winner is None:
+            self.heed(error, classified)
+            self.telling.failed(self, call, error, classified, self._breaker)
+        else:
+            self._winner.broke(error, classified)
 
-    def enter(self, call: Call) -> None:
-        """Ask the circuit breaker before a call; it guards the runnable itself, and none of its fallbacks.
-
-        Raises:
-            CircuitOpenError: It is open.
-        """
-        if self._breaker is not None and not call.target:
-            self._let_through = self._breaker.enter(self._now(), self._tell_breaker)
-
-    def let_go(self, call: Call) -> None:
+    def gave_up(self, call: Call) -> None:
         """Take in that a call has ended in no result: it was cancelled, or nobody waits for it any more.
 
         Of one that has ended before, it changes nothing.
         """
-        self._leave(IGNORED)
-        if call.number in self._open:
-            self._tell(call, "cancelled")
+        self.let_go()
+        if self.telling.is_open(self, call):
+            self.telling.ended(self, call, "cancelled")
 
-    def came_late(self, call: Call, error: BaseException | None) -> None:
-        """Take in that a call's thread has returned after its time: its result is discarded."""
-        self.scope.emit(
-            "attempt.late", attempt=call.number, outcome="ok" if error is None else "failed", detail=_role(call)
-        )
-
-    def _leave(self, result: Result) -> None:
-        let_through, self._let_through = self._let_through, None
-        if let_through is not None and self._breaker is not None:
-            self._breaker.leave(let_through, result, self._now(), self._tell_breaker)
-
-    def _tell_breaker(self, name: str, before: str, after: str) -> None:
-        self.scope.emit("breaker", detail={"name": name, "before": before, "after": after})
-
-    def _pay_for_retry(self, kind: ErrorKind) -> tuple[bool, bool]:
+    def _pay_for_retry(self, call: Call, kind: ErrorKind) -> tuple[bool, bool]:
         """Return whether a retry was paid from the budget, and whether one may be made."""
-        retry = self._plan.retry
+        retry = self.plan.retry_of(call.target)
         if self._budget is None or retry is None or not draws_on_budget(retry, kind):
             return False, True
-        paid = self._budget.take(self._now())
+        paid = self._budget.take(self.now())
         return paid, paid
-
-    def began_to_wait(self) -> None:
-        """Take in that an attempt is on its way to its limiter: the time of its run goes on."""
-        self._reserved = self._now()
-
-    def reserve(self, call: Call, value: Any, *, at_once: bool = False) -> Ticket:
-        """Queue an attempt at the limiter that it is charged to; past the queue if it may not wait for others.
-
-        Raises:
-            LimiterError: The limiter refuses, or would admit too late.
-        """
-        assert self.charge is not None
-        limiter, cost, within = self.charge.limiter, self.charge.price(value), self.patience(call)
-        if at_once:
-            self._ticket = limiter.force(replace(cost, slots=0), within=within)
-        else:
-            self._ticket = limiter.reserve(cost, lane=self.scope.lane, weight=self.scope.weight, within=within)
-        return self._ticket
-
-    def patience(self, call: Call) -> float | None:
-        """Return the seconds that an attempt may wait for its admission."""
-        run_left = None if call.whole_run is None else call.whole_run - (self._now() - self._reserved)
-        left = [seconds for seconds in (self.scope.remaining(), run_left) if seconds is not None]
-        return min(left) if left else None
-
-    def admitted(self, call: Call, ticket: Ticket) -> Call:
-        """Take in that the wait for a limiter is over; return the call with the time that is left to it.
-
-        Raises:
-            BranchAbandonedError: Nobody waits for it any more.
-            BranchTimeoutError: The run has no time left.
-        """
-        self.scope.check()
-        if not ticket.granted or self.charge is None:
-            raise self.given_up()
-        waited = self._now() - self._reserved
-        self.scope.waited(
-            limiter=self.charge.limiter.name,
-            dimension=ticket.bound_by,
-            seconds=max(ticket.waited, ticket.delay),
-            model="",
-            call=uuid4(),
-            cost=ticket.cost,
-        )
-        if call.whole_run is None:
-            return call
-        left = max(call.whole_run - waited, 0.0)
-        own = self._plan.attempt_timeout
-        return replace(call, whole_run=left, timeout=left if own is None else min(own, left))
-
-    def _heed(self, error: BaseException, classified: Classified) -> None:
-        """Tell the breaker, and the limiter, so that everybody who shares it waits.
-
-        What this package has refused by itself says nothing of the provider: it may be about another key, or this one
-        closed for a time.
-        """
-        if self._let_through is not None:
-            self._leave(result_of(error, classified))
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None and classified.detail != "local":
-            ticket.refused(classified)
 
     def woke(self, sleep: Sleep) -> Action:
         """Take in that the wait before the next attempt is over."""
         self.scope.tally.add(backoff=sleep.seconds)
-        if listening():
+        if self.scope.heard:
             self.scope.emit("backoff", seconds=sleep.seconds, attempt=self.scope.tally.attempts)
         return self._step(Woke())
 
@@ -284,68 +200,25 @@ class PolicyRun:
         tag = f"fallback:{call.target}" if call.target else None
         if call.attempt > 1:
             tag = f"retry:attempt:{call.number}"
-        child = self._manager.get_child(tag)
+        child = self.child(tag, self.ordinal(call))
         return config if child is config.get("callbacks") else patch_config(config, callbacks=child)
 
-    def scope_for(self, call: Call, token: CancelToken | None = None) -> Scope:
-        """Return the scope of a call: what waits in it may not wait longer than the call may take."""
-        return self.scope.for_call(call.timeout, self._now, token, call.number)
+    def child(self, tag: str | None, number: int) -> Any:
+        """Return the callbacks of the child run of a call."""
+        child = self._manager.get_child(tag)
+        return callbacks_for(replace(self.scope, attempt=number), child) if self.scope.followers else child
 
-    def chunk_limit(self, first: bool) -> tuple[str, float] | None:
-        """Return the timeout for the next chunk of a stream, and its seconds, if the policy has one."""
-        limits = {"idle_timeout": self._plan.idle_timeout}
-        if first:
-            limits["first_chunk_timeout"] = self._plan.first_chunk_timeout
-        return min(
-            ((name, seconds) for name, seconds in limits.items() if seconds is not None),
-            key=itemgetter(1),
-            default=None,
-        )
+    def for_hedge(self, call: Call) -> Call:
+        """Return the call as it is made now beside itself: with a time of its own, as far as the run's permits."""
+        expires = self._state.expires
+        left = None if expires is None else max(expires - self.now(), 0.0)
+        own = self.plan.attempt_timeout
+        timeout = left if own is None else own if left is None else min(own, left)
+        return replace(call, timeout=timeout, whole_run=left)
 
-    def silent(self, call: Call, field: str, seconds: float) -> BranchTimeoutError:
-        """Return the error of a stream that has brought no chunk for longer than it may."""
-        return BranchTimeoutError(
-            f"{self.name} timed out: no chunk within {field} of {seconds:g} s, in call {call.number}",
-            help=f"raise TimeoutPolicy({field}=...), or give the branch a fallback",
-        )
-
-    def timed_out(self, call: Call) -> BranchTimeoutError:
-        """Return the error of a call that took longer than it may."""
-        run_over = call.timeout == call.whole_run
-        field = "run_timeout" if run_over else "attempt_timeout"
-        allowed = self._plan.run_timeout if run_over else self._plan.attempt_timeout
-        return BranchTimeoutError(
-            f"{self.name} timed out: {field} of {allowed:g} s, in call {call.number}",
-            help=f"raise TimeoutPolicy({field}=...), or give the branch a fallback",
-        )
-
-    def given_up(self) -> BranchAbandonedError:
-        """Return the error of a call that nobody waits for any more."""
-        return BranchAbandonedError(f"{self.name} was given up: the fan-out around it had ended")
-
-    @contextmanager
-    def told(self) -> Iterator[None]:
-        """Tell listeners how the run ends, unless it is a branch: its fan-out tells that."""
-        if not self._own_scope:
-            yield
-            return
-        if listening():
-            self.scope.emit("branch.start", seconds=0.0)
-        try:
-            yield
-        except BaseException as error:
-            kind = classify(error).kind
-            outcomes: dict[ErrorKind, BranchOutcome] = {
-                ErrorKind.TIMEOUT: "timed_out",
-                ErrorKind.CANCELLED: "cancelled",
-            }
-            self._tell_end(outcomes.get(kind, "failed"), kind)
-            raise
-        self._tell_end("recovered" if self.scope.tally.attempts > 1 else "ok")
-
-    def _tell_end(self, outcome: BranchOutcome, error: ErrorKind | None = None) -> None:
-        seconds = self._now() - self._started
-        self.scope.emit("branch.end", seconds=seconds, outcome=outcome, error=error, attempt=self.scope.tally.attempts)
+    def ordinal(self, call: Call) -> int:
+        """Return the number of a call among those of the branch, the hedges of earlier attempts included."""
+        return call.number + self._beside
 
     def error(self, action: Raise) -> BaseException:
         """Return the error that ends the run, which also tells what became of the fallbacks."""
@@ -356,39 +229,29 @@ class PolicyRun:
         return action.error
 
     def _step(self, event: Event) -> Action:
-        self._state, action = step(self._plan, self._state, event, self._now())
+        self._state, action = step(self.plan, self._state, event, self.now())
         if isinstance(action, Call):
             self.scope.tally.attempts = action.number
+            if self.hedging is not None:
+                self._beside = self.hedging.begun
+                if not action.target:
+                    self.hedging.called()
             if self._budget is not None and action.attempt == 1:
-                self._budget.called(self._now())
-            self._tell_start(action)
+                self._budget.called(self.now())
+            self.telling.started(self, action)
         return action
 
-    def _tell_start(self, call: Call) -> None:
-        if listening():
-            self._open[call.number] = self._now()
-            self.scope.emit("attempt.start", attempt=call.number, detail=_role(call))
 
-    def _tell(self, call: Call, outcome: BranchOutcome, **facts: Any) -> None:
-        if listening():
-            seconds = self._now() - self._open.pop(call.number, self._started)
-            self.scope.emit(
-                "attempt.end", attempt=call.number, seconds=seconds, outcome=outcome, detail=_role(call), **facts
-            )
-
-
-def _role(call: Call) -> dict[str, Any]:
-    role = "fallback" if call.target else "retry" if call.attempt > 1 else "primary"
-    return {"role": role, "target": call.target}
-
-
-def scope_of(outer: Scope | None, runnable: object, name: str, run_id: UUID, now: Callable[[], float]) -> Scope:
+def scope_of(outer: Scope | None, runnable: object, name: str, manager: RunManager, now: Callable[[], float]) -> Scope:
     """Return the scope for a policy's run: the branch's own where the runnable is the branch, else one below it.
 
     A policy somewhere inside a branch counts its attempts apart from the branch's.
     """
     if outer is None:
-        return Scope(path=(name,), run_id=run_id, token=CancelToken(), now=now)
+        return Scope(
+            path=(name,), run_id=manager.run_id, token=CancelToken(), now=now, followers=followers_of(manager.handlers)
+        )
     if outer.step is runnable:
         return outer
-    return replace(outer, path=(*outer.path, name), tally=Tally(), step=runnable)
+    followers = outer.followers if outer.path else followers_of(manager.handlers)
+    return replace(outer, path=(*outer.path, name), tally=Tally(), step=runnable, attempt=None, followers=followers)

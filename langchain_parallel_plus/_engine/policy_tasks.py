@@ -9,20 +9,25 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.charging import acharged
+from langchain_parallel_plus._engine.chunk_watch import LATER
 from langchain_parallel_plus._engine.context import EnteredContext
+from langchain_parallel_plus._engine.ending import cancel_and_wait, ended_within
+from langchain_parallel_plus._engine.hedge_tasks import race
 from langchain_parallel_plus._engine.machine import Action, Call, Raise, Return, Sleep
-from langchain_parallel_plus._engine.pump import CHUNK, ERROR, EXHAUSTED, later
+from langchain_parallel_plus._engine.policy_run import PolicyRun
+from langchain_parallel_plus._engine.pump import EXHAUSTED
 from langchain_parallel_plus._engine.replay import AsyncReplay
-from langchain_parallel_plus._engine.task_pump import Inbox, TaskPump
-from langchain_parallel_plus._engine.tasks import cancel_and_wait
+from langchain_parallel_plus._engine.task_source import Source, attempt_token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
 
-    from langchain_parallel_plus._engine.policy_run import PolicyRun
+    from langchain_parallel_plus._engine.guarded import GuardedCall
+    from langchain_parallel_plus._engine.hedge_tasks import OpenHedge
+    from langchain_parallel_plus._engine.hedged_run import HedgeCall
     from langchain_parallel_plus._engine.unheard import AsyncUnheard
 
 __all__ = ("ainvoke", "atransform")
@@ -52,17 +57,21 @@ async def ainvoke(
 async def _attempt(run: PolicyRun, call: Call, value: Any, config: RunnableConfig, kwargs: dict[str, Any]) -> Action:
     child = run.config_for(call, config)
     try:
-        await _may_run(run)
+        run.scope.check()
+        if run.scope.permit is not None:
+            await run.scope.permit.aensure()
         run.enter(call)
+        delay = None if run.hedging is None else run.hedging.delay(call, streamed=False)
+        slow = None if delay is None else (delay, partial(_hedge, config, value, kwargs))
         if run.charge is None:
-            output = await _call(run, call, value, child, kwargs)
+            output = await _call(run, call, value, child, kwargs, slow)
         else:
             async with acharged(run, call, partial(_same, value)) as admitted:
-                output = await _call(run, admitted, value, child, kwargs)
+                output = await _call(run, admitted, value, child, kwargs, slow)
     except Exception as error:  # the machine decides what becomes of it
         return run.failed(call, error)
     except BaseException:
-        run.let_go(call)
+        run.gave_up(call)
         raise
     return run.returned(call, output)
 
@@ -71,39 +80,73 @@ async def _same(value: Any) -> Any:
     return value
 
 
-async def _call(run: PolicyRun, call: Call, value: Any, config: RunnableConfig, kwargs: dict[str, Any]) -> Any:
-    entered = EnteredContext(config, run.scope_for(call))
+async def _call(
+    run: GuardedCall,
+    call: Call,
+    value: Any,
+    config: RunnableConfig,
+    kwargs: dict[str, Any],
+    slow: tuple[float, OpenHedge] | None = None,
+) -> Any:
+    token = attempt_token(run, leaves=call.timeout is not None or slow is not None)
+    entered = EnteredContext(config, run.scope_for(call, token))
     try:
         work = entered.context.run(run.targets[call.target].ainvoke, value, config, **kwargs)
         task = asyncio.get_running_loop().create_task(work, context=entered.context)
-        return await _in_time(run, call, task)
+        if slow is None or (call.timeout is not None and call.timeout <= slow[0]):
+            return await _in_time(run, call, task)
+        return await _hedged(run, call, task, *slow)
     finally:
         entered.leave()
+        if token is not None:
+            token.close()
+            token.cancel()
 
 
-async def _in_time(run: PolicyRun, call: Call, task: asyncio.Task[Any]) -> Any:
-    """Return what the task returns; cancel it, and wait for its end, when time is up or this wait is cancelled."""
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
+async def _hedge(
+    config: RunnableConfig, value: Any, kwargs: dict[str, Any], beside: HedgeCall, opened: AsyncExitStack
+) -> Coroutine[Any, Any, Any]:
+    """Open a hedge; return what waits for it."""
+    call = await opened.enter_async_context(acharged(beside, beside.call, partial(_same, value)))
+    return _call(beside, call, value, beside.config(config), kwargs)
 
-    def end(_: object = None) -> None:
-        if not ended.done():
-            ended.set_result(None)
 
-    task.add_done_callback(end)
-    timer = None if call.timeout is None else loop.call_later(call.timeout, end)
+async def _hedged(run: GuardedCall, call: Call, task: asyncio.Task[Any], delay: float, hedge: OpenHedge) -> Any:
+    """Wait for the task as `_in_time` does; make the call once more if it is slow."""
     try:
-        await ended
-        if not task.done():
+        if await ended_within(task, delay):
+            return task.result()
+        assert isinstance(run, PolicyRun)  # a hedge is not hedged
+        winner = await race(run, call, delay, _in_time(run, _after(call, delay), task), hedge)
+    finally:
+        await _end(task)
+    if winner.hedge is not None:
+        winner.hedge.succeeded()
+    await winner.opened.aclose()
+    return winner.task.result()
+
+
+def _after(call: Call, seconds: float) -> Call:
+    """Return the call with the time that it has left."""
+    timeout, whole_run = [None if one is None else one - seconds for one in (call.timeout, call.whole_run)]
+    return replace(call, timeout=timeout, whole_run=whole_run)
+
+
+async def _in_time(run: GuardedCall, call: Call, task: asyncio.Task[Any]) -> Any:
+    """Return what the task returns; cancel it, and wait for its end, when time is up or this wait is cancelled."""
+    try:
+        if not await ended_within(task, call.timeout):
             raise run.timed_out(call)
     finally:
-        if timer is not None:
-            timer.cancel()
-        if not task.done():
-            await cancel_and_wait([task])
-        elif not task.cancelled():
-            task.exception()  # if this wait is cancelled in the moment in which the task fails, nobody asks for it
+        await _end(task)
     return task.result()
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    if not task.done():
+        await cancel_and_wait([task])
+    elif not task.cancelled():
+        task.exception()  # if whoever waits is cancelled in the moment in which the task fails, nobody asks for it
 
 
 async def _may_run(run: PolicyRun) -> None:
@@ -136,18 +179,15 @@ async def atransform(
                     async with AsyncExitStack() as opened:
                         try:
                             await _may_run(run)
-                            opened.callback(run.let_go, action)
+                            opened.callback(run.gave_up, action)
                             run.enter(action)
-                            charge = acharged(run, action, partial(_read, run, action, replay))
-                            call = await opened.enter_async_context(charge)
-                            source = _open(run, call, replay, config, kwargs)
-                            opened.push_async_callback(source.aclose)
-                            first = await source.next()
+                            source, first = await _first(run, action, replay, config, kwargs, opened)
                         except Exception as error:  # the machine decides what becomes of it
                             if error is replay.error:  # the input's failure: another attempt would read the same
                                 raise
                             action = run.failed(action, error)
                             continue
+                        run.delivered()
                         async with aclosing(_deliver(run, action, source, first)) as chunks:
                             async for chunk in chunks:
                                 yield chunk
@@ -160,13 +200,50 @@ async def atransform(
                     raise run.error(action)
 
 
-async def _read(run: PolicyRun, call: Call, replay: AsyncReplay) -> Any:
+async def _first(
+    run: PolicyRun,
+    call: Call,
+    replay: AsyncReplay,
+    config: RunnableConfig,
+    kwargs: dict[str, Any],
+    opened: AsyncExitStack,
+) -> tuple[Source, Any]:
+    """Return the first chunk and where it comes from: from a hedge, if the call itself is slow."""
+
+    async def open_source(guard: GuardedCall, call: Call, config: RunnableConfig, held: AsyncExitStack) -> Source:
+        charge = acharged(guard, call, partial(_read, guard, call, replay))
+        source = _open(guard, await held.enter_async_context(charge), replay, config, kwargs)
+        held.push_async_callback(source.aclose)
+        return source
+
+    own = await opened.enter_async_context(AsyncExitStack())
+    hedging = run.hedging
+    delay = None if hedging is None else hedging.delay(call, streamed=True)
+    source = await open_source(run, call, run.config_for(call, config), own)
+    first = await source.next(delay)
+    if first is not LATER or delay is None:
+        return source, first
+    sources: dict[HedgeCall, Source] = {}
+
+    async def hedge(beside: HedgeCall, held: AsyncExitStack) -> Coroutine[Any, Any, Any]:
+        sources[beside] = await open_source(beside, beside.call, beside.config(config), held)
+        return sources[beside].next()
+
+    winner = await race(run, call, delay, source.next(), hedge, lambda: replay.waits)
+    if winner.hedge is None:
+        return source, winner.task.result()
+    opened.push_async_exit(winner.opened)
+    await own.aclose()
+    return sources[winner.hedge], winner.task.result()
+
+
+async def _read(run: GuardedCall, call: Call, replay: AsyncReplay) -> Any:
     """Return the whole input, in the time of the run: an attempt's own has not begun."""
     reading = asyncio.get_running_loop().create_task(replay.whole())
     return await _in_time(run, replace(call, timeout=call.whole_run), reading)
 
 
-async def _deliver(run: PolicyRun, call: Call, source: _Source, chunk: Any) -> AsyncGenerator[Any, None]:
+async def _deliver(run: PolicyRun, call: Call, source: Source, chunk: Any) -> AsyncGenerator[Any, None]:
     """Yield everything from the first chunk on; an empty stream is a success."""
     while chunk is not EXHAUSTED:
         yield chunk
@@ -178,63 +255,9 @@ async def _deliver(run: PolicyRun, call: Call, source: _Source, chunk: Any) -> A
     run.returned(call, None)
 
 
-def _open(run: PolicyRun, call: Call, replay: AsyncReplay, config: RunnableConfig, kwargs: dict[str, Any]) -> _Source:
-    target = run.targets[call.target]
-    child = run.config_for(call, config)
+def _open(
+    guard: GuardedCall, call: Call, replay: AsyncReplay, config: RunnableConfig, kwargs: dict[str, Any]
+) -> Source:
+    target = guard.targets[call.target]
     inputs = replay.again()
-    return _Source(run, call, child, lambda: target.atransform(inputs, child, **kwargs), inputs)
-
-
-class _Source:
-    """One call's chunks, from a task with a context of its own."""
-
-    def __init__(
-        self,
-        run: PolicyRun,
-        call: Call,
-        config: RunnableConfig,
-        open_stream: Callable[[], AsyncIterator[Any]],
-        inputs: AsyncGenerator[Any, None],
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        self._run = run
-        self._call = call
-        self._loop = loop
-        self._given = loop.time()
-        self._inputs = inputs
-        self._inbox = Inbox(loop)
-        self._pump = TaskPump(0, open_stream, self._inbox, ahead=run.scope.permit is None)
-        self._until = None if call.timeout is None else loop.time() + call.timeout
-        self._entered = EnteredContext(config, run.scope_for(call))
-
-    async def next(self) -> Any:
-        """Return the next chunk, or `EXHAUSTED`.
-
-        Raises:
-            BranchTimeoutError: The call has taken longer than it may; it is cancelled.
-        """
-        first = self._pump.task is None
-        if first:
-            self._pump.start(self._entered.context, self._entered.leave)
-        else:
-            self._until = later(self._until, self._loop.time() - self._given)
-            self._pump.ack()
-        now, limit = self._loop.time(), self._run.chunk_limit(first)
-        silent_at = None if limit is None else now + limit[1]
-        until = silent_at if self._until is None else self._until if silent_at is None else min(silent_at, self._until)
-        try:
-            _, kind, content = await self._inbox.get(until)
-        except TimeoutError:
-            if limit is not None and until == silent_at:
-                raise self._run.silent(self._call, *limit) from None
-            raise self._run.timed_out(self._call) from None
-        self._given = self._loop.time()
-        if kind is ERROR:
-            raise content
-        return content if kind is CHUNK else EXHAUSTED
-
-    async def aclose(self) -> None:
-        """Want no more chunks: cancel what produces them, and wait until it has cleaned up."""
-        if self._pump.task is not None:
-            await cancel_and_wait([self._pump.task])
-        await self._inputs.aclose()
+    return Source(guard, call, config, lambda: target.atransform(inputs, config, **kwargs), inputs)

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_parallel_plus._engine.chunks import Streamed
+from langchain_parallel_plus._engine.end_marks import asked_marks
 from langchain_parallel_plus._engine.workers import WORKERS
 from langchain_parallel_plus.outcome import FanOutDict
 
@@ -52,6 +53,7 @@ class Held:
         self._run = run
         self._source = source
         self._holding = run.fan_out.judges
+        self._order = tuple(branch.key for branch in run.fan_out.branches)
         self._chunks: dict[int, list[Any]] = {}
 
     def take(self, item: Item) -> Sequence[FanOutDict]:
@@ -79,7 +81,15 @@ class Held:
         self._run.succeeded(index, Streamed(chunks))
         if not self._run.has_output(index):
             return self._failure(index)
-        return [self._keyed(index, chunk) for chunk in chunks] if self._holding else ()
+        held = [self._keyed(index, chunk) for chunk in chunks] if self._holding else []
+        return [*held, *self._end_mark(index)]
+
+    def _end_mark(self, index: int) -> Sequence[FanOutDict]:
+        asked = asked_marks.get()
+        if asked is None:
+            return ()
+        branches = tuple(branch.key for branch in self._run.fan_out.branches)
+        return asked.mark(branches, index, self._run.scopes[index].capacity)
 
     def _failed(self, index: int, error: BaseException) -> Sequence[FanOutDict]:
         if error is self._source.error:  # the input's failure, and so the whole fan-out's
@@ -95,10 +105,15 @@ class Held:
 
     def _failure(self, index: int) -> Sequence[FanOutDict]:
         delivered = index in self._chunks and not self._holding
-        return (FanOutDict(self._run.failure_chunk(index)),) if self._run.kept(index, delivered=delivered) else ()
+        kept = self._run.kept(index, delivered=delivered)
+        return (self._ordered(FanOutDict(self._run.failure_chunk(index))),) if kept else ()
 
     def _keyed(self, index: int, chunk: Any) -> FanOutDict:
-        return FanOutDict({self._run.fan_out.branches[index].key: chunk})
+        return self._ordered(FanOutDict({self._order[index]: chunk}))
+
+    def _ordered(self, chunk: FanOutDict) -> FanOutDict:
+        chunk.order = self._order
+        return chunk
 
 
 class ThreadPump:

@@ -124,6 +124,11 @@ class Replay:
         """What ended the input, if it did not end by itself."""
         return self._inputs.error
 
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for more of the input."""
+        return self._lock.locked()
+
     def again(self) -> Iterator[Any]:
         """Yield the whole input."""
         position = 0
@@ -155,6 +160,11 @@ class AsyncReplay:
     def error(self) -> BaseException | None:
         """What ended the input, if it did not end by itself."""
         return self._inputs.error
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for more of the input."""
+        return self._lock.locked()
 
     async def again(self) -> AsyncGenerator[Any, None]:
         """Yield the whole input."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_parallel_plus.errors import BranchAbandonedError
 from langchain_parallel_plus.observe.correlation import located_by
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from uuid import UUID
 
+    from langchain_core.callbacks import BaseCallbackManager
+
     from langchain_parallel_plus._engine.cancel import CancelToken
     from langchain_parallel_plus._engine.capacity import Capacity, Permit
     from langchain_parallel_plus.limits import Cost, RateLimiter
     from langchain_parallel_plus.limits.tokens.usage import Usage
+    from langchain_parallel_plus.observe.following import Follower
 
-__all__ = ("Scope", "Tally", "blocked_loop", "current_scope")
+__all__ = ("Scope", "Tally", "blocked_loop", "callbacks_for", "current_scope")
+
+C = TypeVar("C", bound="BaseCallbackManager")
 
 current_scope: ContextVar[Scope | None] = ContextVar("lcpp_scope", default=None)
 """The innermost branch that the running code belongs to."""
@@ -37,13 +43,17 @@ def blocked_loop() -> bool:
     return True
 
 
+_UNITS = itertools.count(1)
+
+
 class Tally:
     """What one branch has used up so far; the only mutable part of a scope."""
 
-    __slots__ = ("_lock", "attempts", "backoff", "fell_back", "waited")
+    __slots__ = ("_lock", "attempts", "backoff", "fell_back", "unit", "waited")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self.unit = next(_UNITS)
         self.attempts = 0
         self.fell_back = False
         self.backoff = 0.0
@@ -76,10 +86,24 @@ class Scope:
     tally: Tally = field(default_factory=Tally)
     step: object = None
     """The runnable that is this branch."""
+    at_once: bool = False
+    """Whether nothing in it waits for a rate limit: it is a hedge, which is made at once or not at all."""
     fan_out: str = ""
     """Its fan-out's name."""
     attempt: int | None = None
     """The number of the call under way, where a policy makes several."""
+    followers: tuple[Follower, ...] = ()
+    """Who follows the run, besides those who listen in its context."""
+
+    @property
+    def unit(self) -> int:
+        """The number of the branch's run, or of that of a policy below it."""
+        return self.tally.unit
+
+    @property
+    def heard(self) -> bool:
+        """Whether somebody hears what is told of the branch."""
+        return bool(self.followers) or listening()
 
     @property
     def lane(self) -> str:
@@ -132,9 +156,15 @@ class Scope:
             self.permit,
             self.tally,
             self.step,
+            self.at_once,
             self.fan_out,
             attempt,
+            self.followers,
         )
+
+    def for_hedge(self, token: CancelToken, permit: Permit | None) -> Scope:
+        """Return this scope for a hedge beside the branch's own call: given up with `token`, under its own `permit`."""
+        return replace(self, token=token, permit=permit, at_once=True)
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -159,36 +189,60 @@ class Scope:
 
     def emit(self, kind: EventKind, **facts: Any) -> None:
         """Tell whoever listens a fact about this branch."""
-        if listening():
-            facts.setdefault("attempt", self.attempt)
-            emit(Event(kind=kind, at=self.now(), run_id=self.run_id, path=self.path, **facts))
+        if self.heard:
+            emit(self._event(kind, facts), self.followers)
 
-    def queued(self, *, limiter: str, model: str, call: UUID) -> None:
-        """Tell that a call begins to wait for a limiter."""
-        if listening():
-            self.emit("limiter.queue", detail={"limiter": limiter, "model": model, "call": call})
+    def tell_followers(self, kind: EventKind, **facts: Any) -> None:
+        """Tell the followers alone what is no news to others: which of LangChain's runs a policy's is."""
+        if self.followers:
+            event = self._event(kind, facts)
+            for follower in self.followers:
+                follower(event)
+
+    def _event(self, kind: EventKind, facts: dict[str, Any]) -> Event:
+        facts.setdefault("attempt", self.attempt)
+        return Event(kind=kind, at=self.now(), run_id=self.run_id, path=self.path, unit=self.tally.unit, **facts)
+
+    def queued(self, *, limiter: str, model: str, call: UUID, depth: int) -> None:
+        """Tell that a call begins to wait for a limiter, at which `depth` calls wait with it."""
+        if self.heard:
+            self.emit("limiter.queue", detail={"limiter": limiter, "model": model, "call": call, "depth": depth})
 
     def waited(
         self, *, limiter: str, dimension: str, seconds: float, model: str, call: UUID, cost: Cost | None = None
     ) -> None:
         """Record an admission of a call by a limiter, what it cost in time, and what was charged for it."""
-        self.tally.add(waited=seconds)
-        if listening():
+        if seconds:
+            self.tally.add(waited=seconds)
+        if self.heard:
             detail = {"limiter": limiter, "dimension": dimension, "model": model, "call": call, **_charged(cost)}
             self.emit("limiter.wait", seconds=seconds, detail=detail)
 
+    def refused(self, *, limiter: str, reason: str, seconds: float, model: str, call: UUID) -> None:
+        """Tell that a limiter has refused a call."""
+        if self.heard:
+            detail = {"limiter": limiter, "reason": reason, "model": model, "call": call}
+            self.emit("limiter.refusal", seconds=seconds, detail=detail)
+
     def called(self, *, model: str, call: UUID) -> None:
         """Tell that a model call is admitted by all limiters, and begins."""
-        if listening():
+        if self.heard:
             self.emit("model.start", detail={"model": model, "call": call})
 
     def settled(self, *, usage: Usage | None, model: str, call: UUID, failed: bool = False) -> None:
         """Tell that a model call is over, and what it used."""
-        if not listening():
+        if not self.heard:
             return
         counted = dict.fromkeys(_COUNTS) if usage is None else {name: getattr(usage, name) for name in _COUNTS}
         detail = {**counted, "model": model, "call": call}
         self.emit("model.usage", outcome="failed" if failed else "ok", detail=detail)
+
+
+def callbacks_for(scope: Scope, callbacks: C) -> C:
+    """Return the callbacks of a branch's child runs, or of an attempt's, as its followers want them."""
+    for follower in scope.followers:
+        callbacks = follower.callbacks_for(scope, callbacks)
+    return callbacks
 
 
 _COUNTS = ("input_tokens", "output_tokens", "cached_tokens")

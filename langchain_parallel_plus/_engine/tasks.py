@@ -12,6 +12,7 @@ from langchain_parallel_plus._engine.breath import breath
 from langchain_parallel_plus._engine.consumer import Consumer
 from langchain_parallel_plus._engine.ending import cancel_and_wait
 from langchain_parallel_plus._engine.fan_out import FanOut, FanOutRun
+from langchain_parallel_plus._engine.open_calls import end_calls
 from langchain_parallel_plus._engine.pump import ABANDONED, CHUNK, EXPIRED, Held, Item, later
 from langchain_parallel_plus._engine.replay import AsyncInput
 from langchain_parallel_plus._engine.scope import current_scope
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
+
+    from langchain_parallel_plus._engine.open_calls import OpenCalls
 
 __all__ = ("ainvoke", "atransform", "cancel_and_wait")
 
@@ -46,17 +49,23 @@ async def ainvoke(
 
 async def _call_all(run: FanOutRun, around: Surroundings, value: Any) -> None:
     tasks: dict[int, asyncio.Task[Any]] = {}
+    ended: list[OpenCalls | None] = []
     async with _waiting(around):
         try:
-            await _gather(run, around, value, tasks)
+            await _gather(run, around, value, tasks, ended)
         finally:
             around.token.close()
-            if tasks:
-                around.token.cancel()
-                await cancel_and_wait(tasks.values())
+            try:
+                if tasks:
+                    around.token.cancel()
+                    await cancel_and_wait(tasks.values())
+            finally:
+                await end_calls(ended)
 
 
-async def _gather(run: FanOutRun, around: Surroundings, value: Any, tasks: dict[int, asyncio.Task[Any]]) -> None:
+async def _gather(
+    run: FanOutRun, around: Surroundings, value: Any, tasks: dict[int, asyncio.Task[Any]], calls: list[OpenCalls | None]
+) -> None:
     loop = asyncio.get_running_loop()
     done = loop.create_future()
 
@@ -66,6 +75,7 @@ async def _gather(run: FanOutRun, around: Surroundings, value: Any, tasks: dict[
 
     def ended(running: RunningBranch, task: asyncio.Task[Any]) -> None:
         tasks.pop(running.index, None)
+        calls.append(running.calls)
         try:
             running.end()
             _take_in(run, running.index, task)
@@ -84,6 +94,7 @@ async def _gather(run: FanOutRun, around: Surroundings, value: Any, tasks: dict[
             if not run.waiting:  # a branch has failed meanwhile
                 break
             running = around.set_up(index)
+            running.follow_calls()
             task = loop.create_task(_call(running, value), context=running.context)
             tasks[index] = task
             task.add_done_callback(partial(ended, running))
@@ -181,6 +192,8 @@ async def atransform(
     source = AsyncInput(inputs)
     copies = ashared(source if single else AsyncReading(source, around.outer), len(fan_out.branches))
     branches = [around.set_up(index) for index in range(len(fan_out.branches))]
+    for running in branches:
+        running.follow_calls()
     pumps = [_pump(running, copy, inbox, consumer) for running, copy in zip(branches, copies, strict=True)]
     try:
         with _heeding(around, lambda: inbox.put(ABANDONED)):
@@ -197,6 +210,7 @@ async def atransform(
                 try:
                     await cancel_and_wait(pump.task for pump in pumps if pump.task is not None)
                 finally:
+                    await end_calls(running.calls for running in branches)
                     await source.aend()
                 consumer.close()
     except BaseException as error:

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from langchain_parallel_plus.observe.event import Event, emit, listening
+from langchain_parallel_plus.observe.event import Event, emit, error_type, listening
 from langchain_parallel_plus.observe.limiter_state import LimiterState, RateState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from langchain_parallel_plus._engine.capacity import Capacity
     from langchain_parallel_plus._engine.fan_out import FanOut
     from langchain_parallel_plus._engine.scope import Scope
     from langchain_parallel_plus.limits import RateLimiter
+    from langchain_parallel_plus.observe.following import Follower
     from langchain_parallel_plus.outcome import BranchOutcome, ErrorKind
+    from langchain_parallel_plus.providers.classified import Classified
 
-__all__ = ("FanOutTelling",)
+__all__ = ("FanOutTelling", "error_facts")
 
 _log = logging.getLogger("langchain_parallel_plus")
+
+_NO_FACTS: Mapping[str, Any] = MappingProxyType({})
+
+
+def error_facts(error: BaseException | type[BaseException], classified: Classified | None = None) -> dict[str, Any]:
+    """Return what may be told of an error everywhere: its class and its HTTP status, and nothing of what it says."""
+    facts: dict[str, Any] = {"error_type": error_type(error)}
+    if classified is not None and classified.status is not None:
+        facts["status"] = classified.status
+    return facts
 
 
 class FanOutTelling:
     """Tells of one call of a fan-out."""
 
-    __slots__ = ("_fan_out", "_now", "_path", "_run_id", "_started", "_told", "active")
+    __slots__ = ("_fan_out", "_now", "_path", "_run_id", "_started", "_told", "active", "followers")
 
     def __init__(self, fan_out: FanOut, run_id: UUID, now: Callable[[], float], started: float) -> None:
         self._fan_out = fan_out
@@ -37,15 +50,19 @@ class FanOutTelling:
         self._told: dict[BranchOutcome, int] = {}
         self.active = listening()
         """Whether somebody listens."""
+        self.followers: tuple[Follower, ...] = ()
 
-    def started(self, outer: Scope | None, capacity: Capacity | None) -> None:
+    def started(self, outer: Scope | None, capacity: Capacity | None, followers: tuple[Follower, ...] = ()) -> None:
         """Tell that the fan-out begins."""
+        self.followers = followers
+        self.active = self.active or bool(followers)
         if not self.active:
             return
         self._path = () if outer is None else outer.path
         limiters = dict.fromkeys((*(outer.limiters if outer is not None else ()), *self._fan_out.limiters))
-        limiters |= dict.fromkeys(branch.limiter for branch in self._fan_out.branches if branch.limiter is not None)
-        emit(
+        branches = self._fan_out.branches
+        limiters |= dict.fromkeys(branch.limiter for branch in branches if branch.limiter is not None)
+        self._emit(
             Event(
                 kind="fan_out.start",
                 at=self._started,
@@ -53,7 +70,9 @@ class FanOutTelling:
                 path=self._path,
                 detail={
                     "name": self._fan_out.name,
-                    "branches": [branch.key for branch in self._fan_out.branches],
+                    "branches": [branch.key for branch in branches],
+                    "required": [branch.key for branch in branches if branch.required],
+                    "failure_policy": "/".join(sorted({branch.on_failure for branch in branches})),
                     "max_concurrency": None if capacity is None else capacity.limit,
                     "limiters": tuple(_state(limiter) for limiter in limiters),
                     "parent_run_id": outer.run_id if outer is not None and outer.path else None,  # a batch is none
@@ -61,27 +80,39 @@ class FanOutTelling:
             )
         )
 
-    def branch_ended(self, scope: Scope, outcome: BranchOutcome, kind: ErrorKind | None = None) -> None:
-        """Tell how a branch has ended."""
+    def branch_ended(
+        self,
+        scope: Scope,
+        outcome: BranchOutcome,
+        kind: ErrorKind | None = None,
+        facts: Mapping[str, Any] = _NO_FACTS,
+    ) -> None:
+        """Tell how a branch has ended; of its error, the `error_facts`."""
         if not self.active:
             return
         self._told[outcome] = self._told.get(outcome, 0) + 1
         now = self._now()
-        emit(
+        self._emit(
             Event(
                 kind="branch.end",
                 at=now,
                 run_id=self._run_id,
                 path=scope.path,
+                unit=scope.unit,
                 seconds=now - self._started,
                 outcome=outcome,
                 error=kind,
                 attempt=scope.tally.attempts,
-                detail={"wait": scope.tally.waited, "backoff": scope.tally.backoff, "started": self._started},
+                detail={
+                    "wait": scope.tally.waited,
+                    "backoff": scope.tally.backoff,
+                    "started": self._started,
+                    **facts,
+                },
             )
         )
 
-    def ended(self, outcome: BranchOutcome, scopes: Sequence[Scope]) -> None:
+    def ended(self, outcome: BranchOutcome, scopes: Sequence[Scope], facts: Mapping[str, Any] = _NO_FACTS) -> None:
         """Tell, once, how the fan-out has ended; and keep a line of it where records of that level are wanted."""
         seconds = self._now() - self._started
         if _log.isEnabledFor(logging.INFO):
@@ -94,7 +125,7 @@ class FanOutTelling:
         self.active = False
         succeeded = sum(self._told.get(kind, 0) for kind in _SUCCEEDED)
         skipped = sum(self._told.get(kind, 0) for kind in _SKIPPED)
-        emit(
+        self._emit(
             Event(
                 kind="fan_out.end",
                 at=self._now(),
@@ -106,9 +137,13 @@ class FanOutTelling:
                     "succeeded": succeeded,
                     "failed": sum(self._told.values()) - succeeded - skipped,
                     "skipped": skipped,
+                    **facts,
                 },
             )
         )
+
+    def _emit(self, event: Event) -> None:
+        emit(event, self.followers)
 
     def correlation(self, path: tuple[str, ...]) -> dict[str, str]:
         """Return what a log record says of this run: see `CorrelationFilter`."""

@@ -56,7 +56,7 @@ def _call(
     def call() -> None:
         output, error = None, None
         try:
-            output = running.context.run(running.branch.step.invoke, value, running.config)
+            output = running.context.run(running.branch.sync_step.invoke, value, running.config)
         except BaseException as raised:  # carried to the caller's thread
             error = raised
         running.end()
@@ -178,7 +178,7 @@ def _pump(running: RunningBranch, inputs: Iterator[Any], inbox: SimpleQueue[Item
     return ThreadPump(
         running.index,
         running.context,
-        lambda: running.branch.streamed_step.transform(inputs, running.config),
+        lambda: running.branch.sync_step.transform(inputs, running.config),
         inbox,
         running.end,
         ahead=lending is None,

@@ -18,6 +18,7 @@ from langchain_core.runnables.config import (
 )
 
 from langchain_parallel_plus._engine.capacity import checked_max_concurrency
+from langchain_parallel_plus._engine.context import Current
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
@@ -138,10 +139,16 @@ def traced_stream(
     )
     output = _Sum() if run.handlers else None
     try:
-        chunks = work(seen, run, patch_config(config, callbacks=run.get_child()))
+        child = patch_config(config, callbacks=run.get_child())
+        below = Current(child)
+        chunks = work(seen, run, child)
         with closing(chunks), closing(_tapped(run, chunks)) as stream:
             try:
-                for chunk in stream:
+                while True:
+                    with below:
+                        chunk = next(stream, _NOTHING)
+                    if chunk is _NOTHING:
+                        break
                     yield chunk
                     if output is not None:
                         output.add(chunk)
@@ -172,9 +179,15 @@ async def atraced_stream(
     )
     output = _Sum() if run.handlers else None
     try:
-        chunks = work(seen, run, patch_config(config, callbacks=run.get_child()))
+        child = patch_config(config, callbacks=run.get_child())
+        below = Current(child)
+        chunks = work(seen, run, child)
         async with aclosing(chunks), aclosing(_atapped(run, chunks)) as stream:
-            async for chunk in stream:
+            while True:
+                with below:
+                    chunk = await anext(stream, _NOTHING)
+                if chunk is _NOTHING:
+                    break
                 yield chunk
                 if output is not None:
                     output.add(chunk)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.callbacks import BaseCallbackManager
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
+    from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.runnables import RunnableConfig
 
 __all__ = ("AsyncUnheard", "Unheard", "unheard")
@@ -18,6 +20,8 @@ class _Unheard:
     """What the policy drivers use of a run manager; its children are children of the run above."""
 
     __slots__ = ("_callbacks", "run_id")
+
+    handlers: Sequence[BaseCallbackHandler] = ()
 
     def __init__(self, callbacks: BaseCallbackManager, run_id: UUID) -> None:
         self._callbacks = callbacks

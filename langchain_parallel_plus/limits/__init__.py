@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from langchain_parallel_plus.limits.cost import Cost
 from langchain_parallel_plus.limits.gate.hidden_retries import HiddenRetriesWarning
-from langchain_parallel_plus.limits.limiter import RateLimiter
+from langchain_parallel_plus.limits.limiter import RateLimiter, reset
 from langchain_parallel_plus.limits.statistics import LimiterStatistics, RateStatistics
 
-__all__ = ("Cost", "HiddenRetriesWarning", "LimiterStatistics", "RateLimiter", "RateStatistics")
+__all__ = ("Cost", "HiddenRetriesWarning", "LimiterStatistics", "RateLimiter", "RateStatistics", "reset")

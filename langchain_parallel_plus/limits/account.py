@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from langchain_parallel_plus.providers.classified import Classified
     from langchain_parallel_plus.providers.snapshot import Snapshot
 
-__all__ = ("Account", "counted", "join_account")
+__all__ = ("Account", "counted", "forget_accounts", "join_account")
 
 
 class Account:
@@ -57,6 +57,12 @@ class Account:
     def has_slots(self) -> bool:
         """Whether calls in flight are limited."""
         return self.quota.concurrency is not None
+
+    def is_short(self, calm: float) -> bool:
+        """Return whether requests wait or are refused, or the provider has refused one in the last `calm` seconds."""
+        turnstile, planner = self.turnstile, self.turnstile.planner
+        refused = max(planner.paused_until, self.steering.care.decreased_at + calm)
+        return planner.queued > 0 or turnstile.closed is not None or turnstile.clock() < refused
 
     @property
     def rank(self) -> tuple[bool, int]:
@@ -224,9 +230,18 @@ def join_account(key: str, quota: Quota, name: str | None, clock: Callable[[], f
     if account.quota != quota:
         msg = f"limiter {name!r} was declared before with other limits: {account.quota.difference(quota)}"
         raise DeclarationError(
-            msg, help="limiters of one name share one quota: declare it once, use set_rate(), or take another name"
+            msg,
+            help="limiters of one name share one quota: declare it once, use set_rate(), take another name, or call "
+            "limits.reset() first to begin anew with it, as in a notebook's cell that runs again",
         )
     return account
+
+
+def forget_accounts(key: str | None = None) -> None:
+    """Open the account of `key`, or of all keys, afresh when it is joined next."""
+    with _registry_lock:
+        for one in list(_BY_KEY) if key is None else [key]:
+            _BY_KEY.pop(one, None)
 
 
 def _after_fork() -> None:
@@ -234,6 +249,7 @@ def _after_fork() -> None:
     _registry_lock = threading.Lock()
     for account in list(_ACCOUNTS):
         account.turnstile.after_fork()
+        account.corrections.after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

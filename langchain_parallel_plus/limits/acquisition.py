@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_parallel_plus.errors import DeclarationError
+from langchain_parallel_plus.limits.declaration import check_seconds
 from langchain_parallel_plus.limits.hold import Hold
 from langchain_parallel_plus.limits.passes import use_pass
 from langchain_parallel_plus.limits.ticket import Ticket
@@ -31,6 +32,14 @@ class Acquisition(BaseRateLimiter):
         """The state that all limiters of one name share."""
         return self._account
 
+    def is_short(self, calm: float) -> bool:
+        """Return whether the quota is short: closed, paused, waited for, or refused by the provider of late.
+
+        Args:
+            calm: Seconds after a refusal in which it counts as short.
+        """
+        return self._account.is_short(calm)
+
     def acquire(self, cost: Cost | None = None, *, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take `cost` from the quota, once there is enough of it.
 
@@ -47,12 +56,16 @@ class Acquisition(BaseRateLimiter):
             RequestTooLargeError: It is more than a limit itself.
             QuotaExhaustedError: The key is closed.
         """
+        if timeout is not None:
+            check_seconds("timeout", timeout, endless=True)
         if self._at_once(cost):
             return True
         return blocking and self.reserve(cost, within=timeout).wait(timeout)
 
     async def aacquire(self, cost: Cost | None = None, *, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take `cost` from the quota as `acquire` does, without blocking the event loop."""
+        if timeout is not None:
+            check_seconds("timeout", timeout, endless=True)
         if self._at_once(cost):
             return True
         return blocking and await self.reserve(cost, within=timeout).wait_async(timeout)
@@ -80,8 +93,35 @@ class Acquisition(BaseRateLimiter):
         if not weight > 0:
             msg = f"weight={weight!r} is no share"
             raise DeclarationError(msg, help="give a positive number; 1 is a branch's normal share")
+        if within is not None:
+            check_seconds("within", within, endless=True)
         cost, entrant = self._entrant(cost, lane, weight)
         self._turnstile.enter(entrant, within)
+        return Ticket(self._account, entrant, cost)
+
+    def expected_wait(self, cost: Cost | None = None, *, lane: str = "") -> float:
+        """Return the seconds that a request would wait if it joined `lane` now; infinite while the key is closed.
+
+        It takes nothing, and promises nothing: close to right in one lane, and a lower bound where slots are short.
+
+        Args:
+            cost: By default one request of average size.
+            lane: As for `reserve`.
+        """
+        return self._turnstile.expected_wait(self._entrant(cost, lane, 1.0)[1])
+
+    def reserve_at_once(self, cost: Cost | None = None) -> Ticket:
+        """Take `cost` if it is there and nobody waits, as `try_acquire` does, and return its ticket.
+
+        For calls that are made beside others and are not worth a wait, such as hedges.
+
+        Raises:
+            LimiterTimeoutError: It would have to wait; nothing was taken.
+            RequestTooLargeError: It is more than a limit itself.
+            QuotaExhaustedError: The key is closed.
+        """
+        cost, entrant = self._entrant(cost, "", 1.0)
+        self._turnstile.pass_at_once(entrant)
         return Ticket(self._account, entrant, cost)
 
     def force(self, cost: Cost | None = None, *, within: float | None = None) -> Ticket:
@@ -103,6 +143,8 @@ class Acquisition(BaseRateLimiter):
                 ticket.settle(Cost(tokens=answer.tokens))
             ```
         """
+        if timeout is not None:
+            check_seconds("timeout", timeout, endless=True)
         return Hold(self, cost, timeout)
 
     def release(self, slots: int = 1) -> None:
@@ -120,7 +162,8 @@ class Acquisition(BaseRateLimiter):
             seconds: From now; a pause that ends sooner than the present one changes nothing.
             keep: What may pass right at the end, such as the call that was refused; by default a second's worth.
         """
-        if not 0 <= seconds < float("inf"):
+        check_seconds("pause: seconds", seconds)
+        if seconds < 0:
             msg = f"pause({seconds!r}) is no time"
             raise DeclarationError(msg, help="give seconds, 0 or more")
         kept = None if keep is None else self._account.amounts(keep)

@@ -40,11 +40,14 @@ class Cost:
     """Slots of `concurrency`, held until they are released. 0 for whoever cannot promise to release them."""
 
     def __post_init__(self) -> None:
-        for name in ("requests", "input_tokens", "output_tokens", "tokens", "cached_tokens", "slots"):
+        for name in ("requests", "input_tokens", "output_tokens", "tokens", "cached_tokens"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 msg = f"Cost({name}={value!r}) is no amount"
                 raise DeclarationError(msg, help="give a finite number that is 0 or more")
+        if type(self.slots) is not int or self.slots < 0:
+            msg = f"Cost(slots={self.slots!r}) is no number of slots"
+            raise DeclarationError(msg, help="give a whole number; a call takes one")
 
     @property
     def total_tokens(self) -> float:

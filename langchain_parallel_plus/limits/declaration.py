@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
@@ -14,7 +15,7 @@ from langchain_parallel_plus.limits.learning.profile import PROVIDERS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ("DAY", "DIMENSIONS", "MINUTE", "Dimension", "Learning", "Quota", "check_limit")
+__all__ = ("DAY", "DIMENSIONS", "MINUTE", "Dimension", "Learning", "Quota", "check_limit", "check_seconds")
 
 MINUTE: Final = 60.0
 DAY: Final = 86_400.0
@@ -143,6 +144,26 @@ def check_limit(name: str, value: object) -> None:
     Raises:
         DeclarationError: It is no positive, finite number.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
         msg = f"{name}={value!r} is no limit"
         raise DeclarationError(msg, help="give a positive number, or leave it out for no limit")
+    if name in DIMENSIONS and value < 1:
+        msg = f"{name}={value!r} lets no request pass: each needs 1 of it, and at most the limit itself is there"
+        raise DeclarationError(msg, help="give 1 or more; for less than one request a minute declare requests_per_day")
+
+
+def check_seconds(name: str, value: object, *, endless: bool = False) -> None:
+    """Check a time.
+
+    Args:
+        name: The parameter, for the message.
+        value: What was given for it.
+        endless: Whether it may be infinite.
+
+    Raises:
+        DeclarationError: It is no number.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or math.isnan(value) or (math.isinf(value) and not endless):  # type: ignore[arg-type]
+        msg = f"{name}={value!r} is no time"
+        raise DeclarationError(msg, help="give seconds, or None for no end" if endless else "give seconds, 0 or more")

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from langchain_parallel_plus.errors import DeclarationError
-from langchain_parallel_plus.limits.account import join_account
+from langchain_parallel_plus.limits.account import forget_accounts, join_account
 from langchain_parallel_plus.limits.acquisition import Acquisition
 from langchain_parallel_plus.limits.declaration import Quota
-from langchain_parallel_plus.limits.tokens.estimate import Estimate, ModelCall, checked_estimate, estimate_cost
+from langchain_parallel_plus.limits.tokens.estimate import Estimate, ModelCall, checked_estimate, estimated_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from langchain_parallel_plus.limits.cost import Cost
     from langchain_parallel_plus.limits.statistics import LimiterStatistics
 
-__all__ = ("RateLimiter",)
+__all__ = ("RateLimiter", "reset")
 
 L = TypeVar("L", bound="RateLimiter")
 
@@ -37,6 +37,9 @@ class RateLimiter(Acquisition):
     It works where LangChain takes a rate limiter, too (`ChatX(rate_limiter=limiter)`). LangChain then tells it nothing
     about the call, so it charges one request and the average tokens of the calls that it has seen, and takes no slot
     of `concurrency`, because nobody would give it back. Put the limiter on the fan-out to have all of it.
+
+    Embeddings are no Runnables and tell nobody of their calls, and so it is with search APIs and databases: put
+    `RunnableWithPolicy(step, BranchPolicy(limiter=..., cost=...))` around the step that makes them.
 
     Args:
         requests_per_minute: Requests a minute.
@@ -274,8 +277,10 @@ class RateLimiter(Acquisition):
         Raises:
             DeclarationError: The `estimate=` callable returned something else than a `Cost`.
         """
-        call = replace(call, typical_output=self._account.typical.output_tokens, correction=correction)
-        return checked_estimate((self._estimate or estimate_cost)(call))
+        typical = self._account.typical.output_tokens
+        if self._estimate is None:
+            return estimated_cost(call, typical, correction)
+        return checked_estimate(self._estimate(replace(call, typical_output=typical, correction=correction)))
 
     def statistics(self) -> LimiterStatistics:
         """Return what the limiter is doing."""
@@ -295,6 +300,22 @@ class RateLimiter(Acquisition):
         made_by = {"declared": "", "adaptive": ".adaptive", "headers": ".from_headers"}[self._account.quota.learning]
         given = ", ".join(f"{name}={value!r}" for name, value in self.declaration.items() if name != "learning")
         return f"{type(self).__name__}{made_by}({given})"
+
+
+def reset(name: str | None = None) -> None:
+    """Forget which limits `name`, or every name, was declared with: the next limiter of that name begins afresh.
+
+    Limiters that exist keep their quota, and share it among themselves. For notebooks, where a cell that declares a
+    limiter is changed and run again, and between tests.
+
+    Example:
+        ```python
+        before = RateLimiter(requests_per_minute=60, name="openai")
+        reset("openai")
+        after = RateLimiter(requests_per_minute=90, name="openai")
+        ```
+    """
+    forget_accounts(None if name is None else _key(name))
 
 
 def _restore(

@@ -11,7 +11,6 @@ So a pass costs the same however many are open.
 
 from __future__ import annotations
 
-import threading
 from contextvars import ContextVar
 from typing import Final, NamedTuple
 
@@ -21,13 +20,12 @@ __all__ = ("CallPass", "hold_pass", "use_pass")
 class CallPass:
     """What one admitted call has paid already."""
 
-    __slots__ = ("_limiters", "_lock", "is_over")
+    __slots__ = ("_limiters", "is_over")
 
     def __init__(self) -> None:
         self.is_over = False
         """Whether there is nothing left to use: the call has ended, or every admission was used up."""
         self._limiters: list[object] = []
-        self._lock = threading.Lock()
 
     def add(self, limiter: object) -> None:
         """Note that the call has been admitted by `limiter`."""
@@ -35,13 +33,14 @@ class CallPass:
 
     def use(self, limiter: object) -> bool:
         """Use the admission by `limiter` up; `False` if there is none."""
-        with self._lock:
-            for index, admitted in enumerate(() if self.is_over else self._limiters):
-                if admitted is limiter:
-                    del self._limiters[index]
-                    self.is_over = not self._limiters
-                    return True
-        return False
+        if self.is_over:
+            return False
+        try:
+            self._limiters.remove(limiter)  # in one step, so that no two threads use the same
+        except ValueError:
+            return False
+        self.is_over = not self._limiters
+        return True
 
     def close(self) -> None:
         """End the call: what it has not used lapses."""

@@ -5,6 +5,7 @@ from langchain_parallel_plus.observe.correlation import CorrelationFilter
 from langchain_parallel_plus.observe.event import Event, subscribe, subscribed
 from langchain_parallel_plus.observe.limiter_state import LimiterState, RateState
 from langchain_parallel_plus.observe.measures import BranchMeasures, FanOutMeasures
+from langchain_parallel_plus.observe.otel import configure_otel
 from langchain_parallel_plus.observe.prices import Price, genai_prices
 from langchain_parallel_plus.observe.records import (
     Attempt,
@@ -35,6 +36,7 @@ __all__ = (
     "SynthesisReport",
     "Wait",
     "collect_report",
+    "configure_otel",
     "genai_prices",
     "subscribe",
     "subscribed",

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
+    from langchain_parallel_plus.observe.following import Follower
+
 __all__ = ("CorrelationFilter", "Place", "here", "located_by")
 
 
@@ -26,6 +28,10 @@ class Place(Protocol):
     @property
     def fan_out(self) -> str:
         """The fan-out's name."""
+
+    @property
+    def followers(self) -> tuple[Follower, ...]:
+        """Who follows the run."""
 
     @property
     def now(self) -> Callable[[], float]:

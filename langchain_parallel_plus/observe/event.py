@@ -16,32 +16,42 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from uuid import UUID
 
     from langchain_parallel_plus.outcome import BranchOutcome, ErrorKind
 
-__all__ = ("Event", "EventKind", "emit", "listening", "subscribe", "subscribed")
+__all__ = ("Event", "EventKind", "emit", "error_type", "listening", "subscribe", "subscribed")
 
 _log = logging.getLogger("langchain_parallel_plus")
 
 EventKind = Literal[
-    "fan_out.start",  # name, branches, max_concurrency, limiters (`LimiterState`s), parent_run_id
-    "fan_out.end",  # seconds; outcome "ok", "failed" or "cancelled"; succeeded, failed, skipped (numbers of branches)
+    "fan_out.start",  # name, branches, required, failure_policy, max_concurrency, limiters (`LimiterState`s),
+    #   parent_run_id
+    "fan_out.end",  # seconds; outcome "ok", "failed" or "cancelled"; succeeded, failed, skipped (numbers of branches);
+    #   error_type
     "branch.start",  # it works from now on; seconds: since its fan-out began, or its cap would have let it
-    "branch.end",  # seconds since its fan-out began, outcome, error, attempt (calls made), wait, backoff
+    "branch.end",  # seconds since its fan-out began, outcome, error, attempt (calls made), wait, backoff; if it failed,
+    #   error_type (the class of the exception) and status (of HTTP, if known): never what the exception says
     "branch.late",  # a thread that nobody waits for has returned: outcome "ok" or "failed"; its result is discarded
     "attempt.start",  # attempt; role, target (0, or the number of the fallback)
-    "attempt.end",  # as the start; outcome, error, seconds since the start, waits for limiters included
+    "attempt.end",  # as the start; outcome, error, seconds since the start, waits for limiters included; error_type and
+    #   status, as branches; breaker (its name), if that has refused the call
     "attempt.late",  # as "branch.late", of a call that was given up for its time
     "backoff",  # over; seconds, attempt (after which)
-    "limiter.queue",  # a wait begins; limiter, model, call
+    "limiter.queue",  # a wait begins; limiter, model, call, depth (calls that wait there, with it)
     "limiter.wait",  # admitted; seconds; limiter, dimension ("" if it passed at once), model, call, requests and tokens
+    "limiter.refusal",  # seconds; limiter, reason (the error's code), model, call
     "model.start",  # admitted by all limiters; model, call
     "model.usage",  # over; outcome, model, call, input_tokens, output_tokens, cached_tokens (`None` where unknown)
     "breaker",  # a circuit breaker changes; name, before, after ("closed", "open", "half_open")
     "synthesis.start",  # strategy, inputs
-    "synthesis.end",  # seconds, outcome; strategy
+    "synthesis.end",  # seconds, outcome; as the start; dropped, agreement (where known), error_type
+    # To followers (traces) alone:
+    "policy.start",  # a policy's run begins: run (LangChain's id of it, if it has one), several (attempts allowed),
+    #   own (whether it is no branch of a fan-out)
+    "call.refused",  # a model call in a branch that was given up, by a thread that goes on; call
+    "policy.end",  # seconds, outcome, error, attempt (calls made), wait, backoff; error_type and status, as branches
 ]
 
 
@@ -56,6 +66,9 @@ class Event:
     """The fan-out's run, or that of a `RunnableWithPolicy` outside any fan-out."""
     path: tuple[str, ...] = ()
     """Names from the outermost fan-out's branch down to the one concerned; empty for the outermost fan-out itself."""
+    unit: int = 0
+    """The branch's run, as a number of its own in this process, or that of a policy below it: one name may run several
+    times in one branch. 0 for fan-outs."""
     seconds: float | None = None
     """How long it took or waited."""
     outcome: BranchOutcome | None = None
@@ -95,15 +108,23 @@ _everywhere: tuple[_Subscriber, ...] = ()
 _changing = threading.Lock()
 
 
+def error_type(error: BaseException | type[BaseException]) -> str:
+    """Return the class of an exception by its full name: with the kind of the error all that is told of it."""
+    kind = error if isinstance(error, type) else type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
 def listening() -> bool:
     """Return whether anybody listens, so that nobody builds an event for nothing."""
     return bool(_everywhere or _here.get())
 
 
-def emit(event: Event) -> None:
-    """Hand `event` to everybody who listens in this context or in the whole process."""
+def emit(event: Event, followers: Iterable[Callable[[Event], None]] = ()) -> None:
+    """Hand `event` to everybody who listens in this context or in the whole process, and to the run's followers."""
     for subscriber in (*_everywhere, *_here.get()):
         subscriber(event)
+    for follower in followers:
+        follower(event)
 
 
 def subscribe(sink: Callable[[Event], None]) -> Callable[[], None]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus.observe.correlation import here
-from langchain_parallel_plus.observe.event import Event, emit, listening
+from langchain_parallel_plus.observe.event import Event, emit, error_type, listening
+from langchain_parallel_plus.observe.followers import followers_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from uuid import UUID
 
+    from langchain_parallel_plus.observe.correlation import Place
     from langchain_parallel_plus.outcome import BranchOutcome
 
 __all__ = ("telling_synthesis",)
@@ -20,46 +23,53 @@ __all__ = ("telling_synthesis",)
 
 @contextmanager
 def telling_synthesis(
-    strategy: str, *, run_id: UUID, inputs: int, now: Callable[[], float] = time.monotonic
-) -> Iterator[None]:
-    """Tell listeners when a synthesis begins, and how it ends; costs nothing while nobody listens.
+    strategy: str,
+    *,
+    run_id: UUID,
+    inputs: int,
+    handlers: Iterable[object] = (),
+    now: Callable[[], float] = time.monotonic,
+) -> Iterator[dict[str, Any]]:
+    """Tell listeners when a synthesis begins, and how it ends; costs next to nothing while nobody listens.
+
+    Yields a dict for what is known only at its end: `dropped` (how many inputs were left out), `agreement` (of a vote).
 
     Args:
         strategy: What it does, in a word or two, such as "llm", "vote" or "rank_fusion".
         run_id: Its run.
         inputs: How many branches' outputs it joins.
+        handlers: The callback handlers of its run.
         now: The clock; the event loop's in async code.
 
     Example:
         ```python
-        with telling_synthesis("vote", run_id=run_manager.run_id, inputs=len(outputs)):
-            return winner(outputs)
+        with telling_synthesis("vote", run_id=manager.run_id, inputs=len(outputs), handlers=manager.handlers) as told:
+            result = winner(outputs)
+            told["agreement"] = result.agreement
         ```
     """
-    if not listening():
-        yield
+    told: dict[str, Any] = {}
+    place: Place | None = here()
+    followers = place.followers if place is not None and place.path else followers_of(handlers)
+    if not followers and not listening():
+        yield told
         return
-    place, started = here(), now()
+    started = now()
     path = () if place is None else place.path
     detail = {"strategy": strategy, "inputs": inputs}
-    emit(Event(kind="synthesis.start", at=started, run_id=run_id, path=path, detail=detail))
+    begun = Event(kind="synthesis.start", at=started, run_id=run_id, path=path, detail=detail)
+    emit(begun, followers)
     outcome: BranchOutcome = "cancelled"
     try:
-        yield
+        yield told
         outcome = "ok"
-    except Exception:
+    except Exception as error:
         outcome = "failed"
+        told["error_type"] = error_type(error)
         raise
     finally:
         at = now()
-        emit(
-            Event(
-                kind="synthesis.end",
-                at=at,
-                run_id=run_id,
-                path=path,
-                seconds=at - started,
-                outcome=outcome,
-                detail=detail,
-            )
+        ended = replace(
+            begun, kind="synthesis.end", at=at, seconds=at - started, outcome=outcome, detail={**detail, **told}
         )
+        emit(ended, followers)

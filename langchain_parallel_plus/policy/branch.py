@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence  # noqa: TC003
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
-
-from langchain_core.runnables import Runnable
-from langchain_core.runnables.base import coerce_to_runnable
 
 from langchain_parallel_plus.errors import DeclarationError, UnknownBranchError
 from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.policy.breaker import CircuitBreaker
 from langchain_parallel_plus.policy.checks import ShortRepr, check_instance
+from langchain_parallel_plus.policy.fallback import checked_fallbacks
 from langchain_parallel_plus.policy.foreign import retry_of, timeout_of
+from langchain_parallel_plus.policy.hedge import HedgePolicy
 from langchain_parallel_plus.policy.retry import RetryPolicy  # noqa: TC001 - pydantic reads the annotations
 from langchain_parallel_plus.policy.timeout import TimeoutPolicy  # noqa: TC001
 
@@ -38,11 +37,16 @@ class BranchPolicy(ShortRepr):
 
     retry: RetryPolicy | None = None
     fallbacks: Sequence[Any] = ()
-    """Runnables, functions or dicts to try in this order when the branch has failed for good. Each is called with the
-    branch's input, under the same retry and timeout."""
+    """Runnables, functions or dicts to try in this order when the branch has failed for good: when the error is none
+    to retry, attempts or budget are used up, or the wait that the provider asks for does not fit the time left. Each is
+    called with the branch's input, under the same retry and timeout; a `RunnableWithPolicy` has its own, where its
+    policy names them. `Fallback(model, on="context_length")` is for some errors only."""
     timeout: TimeoutPolicy | None = None
     """How long it may take. LangGraph's `TimeoutPolicy` is taken too, as LangGraph's `RetryPolicy` and tenacity's stop,
     wait and retry objects are for `retry`."""
+    hedge: HedgePolicy | None = None
+    """Makes a slow call a second time, and takes what comes first. Not for what has side effects: both may be carried
+    out. It is for the branch's own runnable, each attempt anew."""
     breaker: CircuitBreaker | None = None
     """Stops calling what fails. It guards the branch's own runnable, each attempt anew; fallbacks are called all the
     more."""
@@ -70,6 +74,7 @@ class BranchPolicy(ShortRepr):
             object.__setattr__(self, "retry", retry_of(self.retry))
         if self.timeout is not None:
             object.__setattr__(self, "timeout", timeout_of(self.timeout))
+        check_instance(self, "hedge", HedgePolicy)
         check_instance(self, "breaker", CircuitBreaker)
         check_instance(self, "required", bool)
         check_instance(self, "limiter", RateLimiter)
@@ -89,12 +94,13 @@ class BranchPolicy(ShortRepr):
         if self.required and self.on_failure in ("keep", "drop"):
             msg = f"BranchPolicy(required=True, on_failure={self.on_failure!r}) contradicts itself"
             raise DeclarationError(msg, help="a required branch fails the fan-out: leave on_failure out")
-        object.__setattr__(self, "fallbacks", _runnables(self.fallbacks))
+        object.__setattr__(self, "fallbacks", checked_fallbacks(self.fallbacks))
+        _check_hedge_in_time(self.hedge, self.timeout)
 
     @property
     def acts(self) -> bool:
         """Whether the branch needs more than one plain call."""
-        return bool(self.retry or self.fallbacks or self.timeout or self.breaker or self.limiter)
+        return bool(self.retry or self.fallbacks or self.timeout or self.hedge or self.breaker or self.limiter)
 
     def checked_charge(self, whose: str) -> BranchPolicy:
         """Return this policy if what it says of a cost can be charged to somebody.
@@ -118,15 +124,15 @@ class BranchPolicy(ShortRepr):
         return BranchPolicy(**merged)
 
 
-def _runnables(fallbacks: object) -> tuple[Runnable[Any, Any], ...]:
-    if isinstance(fallbacks, str | bytes | Mapping | Runnable) or not isinstance(fallbacks, Sequence):
-        msg = f"BranchPolicy.fallbacks must be a list of runnables, got {type(fallbacks).__name__}"
-        raise DeclarationError(msg, help="write fallbacks=[other_model]")
-    wrong = next((one for one in fallbacks if not (isinstance(one, Runnable | Mapping) or callable(one))), None)
-    if wrong is not None:
-        msg = f"BranchPolicy.fallbacks takes runnables, functions and dicts of them, got {wrong!r}"
-        raise DeclarationError(msg, help="write fallbacks=[ChatOpenAI(model=...)], not the model's name")
-    return tuple(coerce_to_runnable(one) for one in fallbacks)
+def _check_hedge_in_time(hedge: HedgePolicy | None, timeout: TimeoutPolicy | None) -> None:
+    """Refuse a hedge that would begin when the call that it is for has been given up."""
+    if hedge is None or timeout is None or isinstance(hedge.delay, str):
+        return
+    for name in ("attempt_timeout", "run_timeout"):
+        seconds = getattr(timeout, name)
+        if seconds is not None and hedge.delay >= seconds:
+            msg = f"HedgePolicy(delay={hedge.delay:g}) never hedges: TimeoutPolicy({name}={seconds:g}) is over by then"
+            raise DeclarationError(msg, help=f"use a delay well below {seconds:g} s, or delay='p95'")
 
 
 def checked_policy(policy: object, what: str) -> BranchPolicy:
@@ -155,6 +161,21 @@ class BranchPolicies:
         for key, policy in by_branch.items():
             merged[key] = policy.over(merged[key]) if key in merged else policy
         return BranchPolicies(default.over(self.default) if default is not None else self.default, merged)
+
+    def checked_within(self, deadline: float | None, branches: Sequence[str]) -> None:
+        """Refuse what the fan-out's deadline would never let happen.
+
+        Raises:
+            DeclarationError: A branch's hedge would begin after the deadline.
+        """
+        if deadline is None:
+            return
+        for key in branches:
+            hedge = self.for_branch(key).hedge
+            if hedge is not None and not isinstance(hedge.delay, str) and hedge.delay >= deadline:
+                when = f"before branch {key!r} is hedged, after {hedge.delay:g} s"
+                msg = f"JoinPolicy(deadline={deadline:g}) is over {when}"
+                raise DeclarationError(msg, help=f"use a delay well below {deadline:g} s, or delay='p95'")
 
     def checked_for(self, branches: Sequence[str]) -> BranchPolicies:
         """Return these policies if each names a branch."""

@@ -21,6 +21,7 @@ class JoinPolicy(ShortRepr):
         ```python
         JoinPolicy(min_success=2, deadline=60)            # at least two branches, within a minute
         JoinPolicy(wait_for=1, accept=is_valid)           # the first valid answer; the others are cancelled
+        JoinPolicy(deadline=30, reserve=8)                # branches have 22 seconds, what follows has 8
         ```
     """
 
@@ -34,6 +35,10 @@ class JoinPolicy(ShortRepr):
     there. Left out: all of `wait_for=k`; with `"all"`, each failure is judged by its branch's `on_failure` alone."""
     deadline: float | None = None
     """Seconds for the whole fan-out. Branches that are not in by then have failed (kind `timeout`)."""
+    reserve: float = 0.0
+    """Seconds of the deadline that are kept free for what follows the fan-out, such as the synthesis: branches must be
+    in by `deadline - reserve`. It is room and no limit: a chain hands no deadline on, so that what follows may take
+    longer, or begin earlier. To bound it too, give it a `TimeoutPolicy(run_timeout=8)` by `RunnableWithPolicy`."""
 
     def __post_init__(self) -> None:
         if self.wait_for != "all":
@@ -47,11 +52,31 @@ class JoinPolicy(ShortRepr):
             raise DeclarationError(msg, help="leave min_success out: wait_for successes are needed anyway")
         _function(self.accept)
         check_seconds(self, "deadline")
+        check_seconds(self, "reserve", zero=True, optional=False)
+        if self.reserve and self.deadline is None:
+            msg = f"JoinPolicy(reserve={self.reserve:g}) reserves a part of no deadline"
+            raise DeclarationError(msg, help="write JoinPolicy(deadline=30, reserve=8)")
+        if self.deadline is not None and self.reserve >= self.deadline:
+            msg = f"JoinPolicy(deadline={self.deadline:g}, reserve={self.reserve:g}) leaves the branches no time"
+            raise DeclarationError(msg, help="the reserve is a part of the deadline: make it smaller")
+
+    @property
+    def branch_deadline(self) -> float | None:
+        """Seconds after which branches that are not in have failed."""
+        return None if self.deadline is None else self.deadline - self.reserve
 
     @property
     def tolerant(self) -> bool:
         """Whether some of the branches may fail."""
         return self.wait_for != "all" or self.min_success is not None
+
+    @property
+    def deadline_in_words(self) -> str:
+        """When that is, for an error."""
+        if self.deadline is None or not self.reserve:
+            return f"the fan-out's deadline of {self.deadline or 0:g} s"
+        seconds = f"{self.branch_deadline:g} s"
+        return f"{seconds}, the fan-out's deadline of {self.deadline:g} s without the reserve of {self.reserve:g} s"
 
     def checked_for(self, branches: int) -> JoinPolicy:
         """Return this policy if `branches` branches can meet it."""

@@ -10,6 +10,8 @@ from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.policy.branch import BranchPolicies, BranchPolicy
 from langchain_parallel_plus.policy.breaker import CircuitBreaker
 from langchain_parallel_plus.policy.budget import RetryBudget
+from langchain_parallel_plus.policy.fallback import Fallback
+from langchain_parallel_plus.policy.hedge import HedgePolicy
 from langchain_parallel_plus.policy.join import JoinPolicy
 from langchain_parallel_plus.policy.retry import RetryPolicy
 from langchain_parallel_plus.policy.timeout import TimeoutPolicy
@@ -20,6 +22,7 @@ __all__ = ("join_of", "plain", "policies_of", "policy_of")
 _KINDS = {
     "retry": RetryPolicy,
     "timeout": TimeoutPolicy,
+    "hedge": HedgePolicy,
     "breaker": CircuitBreaker,
     "cost": Cost,
 }
@@ -34,7 +37,9 @@ def plain(value: Any) -> Any:
         return {key: plain(one) for key, one in value.items()}
     if isinstance(value, RateLimiter):
         return value.declaration
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [plain(one) if isinstance(one, Fallback) else one for one in value]
+    return value
 
 
 def policy_of(data: Mapping[str, Any]) -> BranchPolicy:

@@ -60,6 +60,9 @@ class RetryPolicy(ShortRepr):
         if self.rate_limit_attempts is not None:
             check_whole(self, "rate_limit_attempts", self.rate_limit_attempts, 1)
         check_instance(self, "budget", RetryBudget)
+        if self.budget is not None and self.max_attempts == 1:
+            msg = "RetryPolicy(max_attempts=1, budget=...) makes no retry that a budget could bound"
+            raise DeclarationError(msg, help="use max_attempts=2 or more, or leave the budget out")
         check_seconds(self, "initial_interval", zero=True, optional=False)
         check_seconds(self, "max_interval", zero=True, optional=False)
         if not isinstance(self.backoff_factor, (int, float)) or not 1 <= self.backoff_factor < math.inf:

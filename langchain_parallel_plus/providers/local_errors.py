@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from langchain_parallel_plus.errors import (
+    AgreementError,
     BranchAbandonedError,
     BranchTimeoutError,
     DeadlineExceededError,
     FanOutError,
+    JudgementError,
     ParallelPlusError,
     QuotaExhaustedError,
     RequestTooLargeError,
@@ -25,6 +27,9 @@ _MEANINGS: Final[tuple[tuple[type[ParallelPlusError], Classified], ...]] = (
     (DeadlineExceededError, Classified(ErrorKind.TIMEOUT, retry=False, detail="local")),
     (QuotaExhaustedError, Classified(ErrorKind.QUOTA_EXHAUSTED, detail="local")),
     (RequestTooLargeError, Classified(ErrorKind.TOO_LARGE_FOR_QUOTA, detail="local")),
+    # What models have said, who may say something else when they are asked again: for whoever asks for that.
+    (JudgementError, Classified(ErrorKind.UNKNOWN, detail="local")),
+    (AgreementError, Classified(ErrorKind.UNKNOWN, detail="local")),
     (ParallelPlusError, Classified(ErrorKind.LOCAL, detail="local")),
 )
 

@@ -1,6 +1,7 @@
 """Run all cases, or those named: `python -m tests.benchmarks trivial streams`.
 
-The limiter's have tables of their own. `quota-short` is an extract of `quota`, and runs only if it is named.
+Those of the policies and of the limiter have tables of their own. `quota-short` is an extract of `quota`, and runs only
+if it is named.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import platform
 import sys
 from importlib.metadata import version
 
-from tests.benchmarks import engine, quota
+from tests.benchmarks import engine, policies, quota
 from tests.benchmarks.table import HEADER
 
-CASES = {**engine.CASES, **quota.CASES}
+CASES = {**engine.CASES, **policies.CASES, **quota.CASES}
 _ONLY_BY_NAME = {"quota-short"}
 
 
@@ -30,7 +31,7 @@ def main(names: list[str]) -> int:
     if not engine.CASES.keys().isdisjoint(chosen):
         print(HEADER)
     for name in chosen:
-        if name in quota.CASES:
+        if name not in engine.CASES:
             print()
         for line in CASES[name]():
             print(line, flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,8 +60,10 @@ class Fan:
 class World:
     """Counts the work of one run."""
 
-    unit: float
+    unit: float = 1.0
     """Seconds."""
+    sleep: Callable[[float], None] = time.sleep
+    """How threads wait."""
     started: int = 0
     ended: int = 0
     running: int = 0
@@ -103,7 +105,7 @@ class World:
         def in_thread(_: Any) -> str:
             self.begin()
             try:
-                time.sleep(leaf.delay * self.unit)
+                self.sleep(leaf.delay * self.unit)
                 return end()
             finally:
                 self.finish()
@@ -137,7 +139,7 @@ def trees(draw: st.DrawFn, max_depth: int = 3) -> Fan:
         count += 1
         number = count
         if depth == max_depth or (depth and draw(st.booleans())):
-            delay = draw(st.integers(0, 12)) + number / 32
+            delay = draw(st.integers(0, 12)) + number / 1024
             return Leaf(f"n{number}", delay, draw(st.sampled_from([False, False, True])), draw(st.booleans()))
         branches = tuple(tree(depth + 1) for _ in range(draw(st.integers(1, 3))))
         size = len(branches)
@@ -146,7 +148,7 @@ def trees(draw: st.DrawFn, max_depth: int = 3) -> Fan:
             st.none(),
             st.builds(JoinPolicy, wait_for=st.integers(1, size)),
             st.builds(JoinPolicy, min_success=st.integers(0, size)),
-            st.builds(JoinPolicy, deadline=st.integers(1, 12).map(lambda n: n + 0.5 + number / 64)),
+            st.builds(JoinPolicy, deadline=st.integers(1, 12).map(lambda n: n + 0.5 + number / 2048)),
         ]
         return Fan(f"n{number}", branches, on_failure, draw(st.one_of(joins)), bool(depth) and draw(st.booleans()))
 

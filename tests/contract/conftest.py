@@ -8,8 +8,8 @@ import pytest
 from langchain_core.runnables import RunnableParallel
 
 from langchain_parallel_plus import RunnableParallelPlus
-from langchain_parallel_plus._engine.capacity import Capacity, Permit
-from tests.contract.probes import Parallel
+from langchain_parallel_plus._engine.capacity import Capacity
+from tests.contract.probes import Parallel, caps_made, in_use
 
 # pytest-asyncio asks for the current loop before its first test, and Python 3.11 makes one that nobody closes: the next
 # garbage collection would report it to whichever test runs then.
@@ -33,17 +33,8 @@ def parallel(request: pytest.FixtureRequest) -> Parallel:
 
 
 @pytest.fixture
-def caps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Capacity]]:
+def caps() -> Iterator[list[Capacity]]:
     """Every cap that the test's calls have made; at the end all their permits must have been given back."""
-    made: list[Capacity] = []
-    init = Capacity.__init__
-
-    def recorded(self: Capacity, limit: int, above: Capacity | None = None) -> None:
-        init(self, limit, above)
-        made.append(self)
-
-    monkeypatch.setattr(Capacity, "__init__", recorded)
-    yield made
-    for cap in made:
-        waiting: list[Permit] = [permit for permit in cap.queue if permit.waiting]
-        assert (cap.free, waiting) == (cap.limit, [])
+    with caps_made() as made:
+        yield made
+    assert not any(in_use(cap) for cap in made)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
+from unittest.mock import patch
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from langchain_parallel_plus import RunnableParallelPlus
+from langchain_parallel_plus._engine.capacity import Capacity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from uuid import UUID
 
     from langchain_core.runnables import Runnable
 
-__all__ = ("Gauge", "Parallel", "Run", "Runs", "leaf", "others", "plus")
+__all__ = ("Gauge", "Parallel", "Run", "Runs", "caps_made", "in_use", "leaf", "others", "plus")
 
 Parallel = type[RunnableParallel[Any]]
 
@@ -69,6 +72,25 @@ def leaf(gauge: Gauge, seconds: float) -> Runnable[Any, Any]:
 def others() -> set[asyncio.Task[Any]]:
     """Return the loop's tasks that have not ended, apart from the one that asks."""
     return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+@contextmanager
+def caps_made() -> Iterator[list[Capacity]]:
+    """Collect every cap that the calls inside make."""
+    made: list[Capacity] = []
+    init = Capacity.__init__
+
+    def recorded(self: Capacity, limit: int, above: Capacity | None = None) -> None:
+        init(self, limit, above)
+        made.append(self)
+
+    with patch.object(Capacity, "__init__", recorded):
+        yield made
+
+
+def in_use(cap: Capacity) -> bool:
+    """Return whether a slot of the cap is taken or waited for."""
+    return cap.free != cap.limit or any(request.waiting for request in cap.queue)
 
 
 @dataclass

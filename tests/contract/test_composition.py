@@ -26,6 +26,7 @@ from langchain_core.runnables import (
 
 from langchain_parallel_plus import (
     BranchPolicy,
+    CircuitBreaker,
     DeclarationError,
     JoinPolicy,
     RetryPolicy,
@@ -192,8 +193,13 @@ POLICIED = plus(length=len, upper=upper, name="three").with_policy(
 )
 COPIED = pytest.mark.parametrize(
     "fan_out",
-    [_plain(RunnableParallelPlus), POLICIED, POLICIED.with_join(JoinPolicy(wait_for=2, deadline=60))],
-    ids=["plain", "policies", "join"],
+    [
+        _plain(RunnableParallelPlus),
+        POLICIED,
+        POLICIED.with_join(JoinPolicy(wait_for=2, deadline=60)),
+        POLICIED.with_policy(BranchPolicy(breaker=CircuitBreaker())),
+    ],
+    ids=["plain", "policies", "join", "breaker"],
 )
 
 

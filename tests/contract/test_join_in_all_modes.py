@@ -111,6 +111,19 @@ async def test_k_of_n_takes_the_first_k_and_cancels_the_rest(mode: Mode) -> None
 
 
 @_with_modes
+async def test_what_follows_can_tell_how_the_branches_were_declared_whichever_came_first(mode: Mode) -> None:
+    async def work(world: World, runs: Runs) -> Any:
+        late = ValueError("late")
+        fan_out = plus(a=world.after(6, 1), b=world.text("x", "y", late), c=world.after(2, 3)).with_join(
+            JoinPolicy(min_success=1)
+        )
+        output = await mode.run(fan_out, 0, {"callbacks": [runs]})
+        return list(output.in_order) if mode.streams else list(output)
+
+    assert await _run(mode, work) == ["a", "b", "c"]
+
+
+@_with_modes
 async def test_the_first_valid_output_wins_and_failures_count_for_nothing(mode: Mode) -> None:
     async def work(world: World, runs: Runs) -> Any:
         fan_out = plus(
@@ -143,6 +156,24 @@ async def test_at_the_deadline_the_results_so_far_are_the_result(mode: Mode) -> 
     assert output["quick"] == "in"
     assert output["never"].kind is ErrorKind.TIMEOUT
     assert isinstance(output["never"].error, DeadlineExceededError)
+
+
+@_with_modes
+async def test_branches_leave_the_reserve_of_the_deadline_to_what_follows(mode: Mode) -> None:
+    async def work(world: World, runs: Runs) -> Any:
+        join = JoinPolicy(min_success=1, deadline=50 * world.unit, reserve=45 * world.unit)
+        fan_out = plus(quick=world.after(1, "in"), never=world.never()).with_join(join)
+        now = time.monotonic if mode.sync else asyncio.get_running_loop().time
+        began = now()
+        output = await mode.run(fan_out, 0, {"callbacks": [runs]})
+        took = (now() - began) / world.unit
+        assert took == pytest.approx(5, abs=0.001) if not mode.sync else 5 <= took < 40
+        return output, f"not in by {join.branch_deadline:g} s, the fan-out's deadline of {join.deadline:g} s"
+
+    output, message = await _run(mode, work)
+    assert output["quick"] == "in"
+    assert message in output["never"].message
+    assert output["never"].kind is ErrorKind.TIMEOUT
 
 
 @_with_modes

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
+import time
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
-from langchain_parallel_plus import BranchPolicy, JoinPolicy, RetryPolicy, RunnableParallelPlus, TimeoutPolicy
+from langchain_parallel_plus import (
+    BranchPolicy,
+    HedgePolicy,
+    JoinPolicy,
+    RetryPolicy,
+    RunnableParallelPlus,
+    TimeoutPolicy,
+)
 from tests.contract.probes import Parallel, Runs, plus
 from tests.modes import MODES, Mode
 
@@ -92,7 +101,8 @@ async def test_an_interrupt_in_a_branch_pauses_the_graph_around_it(policy: Any, 
 
     node = plus(upper=asks, length=_length)
     if policy:
-        lenient = BranchPolicy(retry=RetryPolicy(), on_failure=policy, fallbacks=[lambda _: "fallback"])
+        hedge = HedgePolicy(5)
+        lenient = BranchPolicy(retry=RetryPolicy(), hedge=hedge, on_failure=policy, fallbacks=[lambda _: "fallback"])
         node = node.with_policy(lenient).with_join(JoinPolicy(min_success=0))
     graph = _graph(node, checkpointer=InMemorySaver())
     runs = Runs()
@@ -141,3 +151,25 @@ async def test_a_max_concurrency_of_the_graph_reaches_the_node(mode: Mode) -> No
     graph = _graph(plus(length=_length, upper=plus(x=_upper) | (lambda d: d["x"])))
     output = await mode.run(graph, {"text": "ab"}, {"max_concurrency": 1})
     assert (output["length"], output["upper"]) == (2, "AB")
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode.name in ("invoke", "ainvoke")], ids=str)
+async def test_an_interrupt_after_the_hedge_has_begun_is_raised_at_once(mode: Mode) -> None:
+    begun: list[int] = []
+
+    def asks(_: Any) -> str:
+        begun.append(1)
+        time.sleep(0.1 if len(begun) == 1 else 5)
+        raise GraphInterrupt(())
+
+    async def aasks(_: Any) -> str:
+        begun.append(1)
+        await asyncio.sleep(0.1 if len(begun) == 1 else 5)
+        raise GraphInterrupt(())
+
+    began = time.monotonic()
+    hedged = plus(a=RunnableLambda(asks, afunc=aasks)).with_policy(BranchPolicy(hedge=HedgePolicy(0.03)))
+    with pytest.raises(GraphInterrupt):
+        await mode.run(hedged, 1, None)
+    assert len(begun) == 2
+    assert time.monotonic() - began < 2

@@ -11,7 +11,10 @@ from langchain_core.runnables import RunnableLambda, RunnableSerializable
 from langchain_parallel_plus import (
     BranchFailure,
     BranchPolicy,
+    ErrorKind,
+    Fallback,
     FanOutResults,
+    HedgePolicy,
     JoinPolicy,
     RateLimiter,
     RetryPolicy,
@@ -40,6 +43,8 @@ tended = (
     RunnableParallelPlus({"shout": shout}, name="named")
     .with_policy(BranchPolicy(retry=RetryPolicy(max_attempts=4, retry_on=(TimeoutError,))), shout=BranchPolicy())
     .with_policy(BranchPolicy(timeout=TimeoutPolicy(run_timeout=30.0), fallbacks=[shout], on_failure="keep"))
+    .with_policy(BranchPolicy(hedge=HedgePolicy("p95", max_hedges=2)), shout=BranchPolicy(hedge=HedgePolicy(2.5)))
+    .with_policy(BranchPolicy(fallbacks=[Fallback(shout, on=(ErrorKind.AUTH, "context_length", OSError)), shout]))
     .with_limits(RateLimiter(requests_per_minute=500, tokens_per_minute=200_000, name="openai"))
     .with_join(JoinPolicy(wait_for=1, accept=bool, deadline=60.0))
 )

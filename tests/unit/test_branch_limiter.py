@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+from langchain_core.embeddings import FakeEmbeddings
 from langchain_core.load import dumpd, load
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
@@ -23,6 +24,7 @@ from langchain_parallel_plus import (
     collect_report,
 )
 from langchain_parallel_plus.limits import Cost
+from langchain_parallel_plus.testing import ScriptedChatModel
 from tests.contract.probes import plus
 from tests.modes import MODES, Mode
 
@@ -125,6 +127,19 @@ async def test_a_cancelled_wait_gives_back_what_it_was_granted() -> None:
     await asyncio.wait([task])
     hold.release()
     assert (limiter.statistics().queued, limiter.statistics().in_flight) == (0, 0)
+
+
+@MODES_ALL
+async def test_embeddings_within_a_branch_are_charged_by_a_policy_around_their_step(mode: Mode) -> None:
+    """They are no Runnables and have no callbacks: the fan-out's own limiter never hears of them."""
+    models, embeddings = _limiter(requests_per_day=1000), _limiter(requests_per_day=1000, tokens_per_day=1000)
+    embed = FakeEmbeddings(size=3).embed_query
+    policy = BranchPolicy(limiter=embeddings, cost=lambda text: Cost(tokens=len(text) / 4))
+    chain = RunnableWithPolicy(_both(embed), policy) | _both(len) | _both(str) | ScriptedChatModel(["found"])
+    found = await mode.run(plus(a=chain).with_limits(models), "a question of 25 letters!")
+    assert found["a"].content == "found"
+    assert models.statistics().granted == embeddings.statistics().granted == 1
+    assert embeddings.statistics().rates["tokens_per_day"].available == pytest.approx(1000 - 25 / 4)
 
 
 @MODES_ALL

@@ -240,3 +240,17 @@ def test_a_rate_limits_retry_costs_no_budget() -> None:
     assert draws_on_budget(retry, SERVER)
     assert not draws_on_budget(retry, LIMIT)
     assert not draws_on_budget(RetryPolicy(), SERVER)
+
+
+def test_a_share_of_the_budget_can_be_spared_for_whoever_comes_later() -> None:
+    budget = RetryBudget(ratio=0.1, minimum=1, window=60)
+    balance = Balance.of(budget)
+    assert balance.taken(budget, 0.0, spare=0.2) is not None  # of what nothing has paid for, nothing is spared
+    for _ in range(100):
+        balance = balance.called(0.0)
+    for _ in range(9):
+        after = balance.taken(budget, 0.0, spare=0.2)
+        assert after is not None
+        balance = after
+    assert balance.taken(budget, 0.0, spare=0.2) is None
+    assert balance.taken(budget, 0.0) is not None

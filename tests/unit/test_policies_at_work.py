@@ -18,11 +18,13 @@ from langchain_parallel_plus import (
     CircuitBreaker,
     CircuitOpenError,
     ErrorKind,
+    RateLimiter,
     RetryBudget,
     RetryPolicy,
     RunnableWithPolicy,
     TimeoutPolicy,
 )
+from langchain_parallel_plus.testing import ScriptedChatModel
 from tests.contract.probes import plus
 from tests.modes import MODES, Mode
 
@@ -164,3 +166,84 @@ async def test_tenacitys_terms_are_taken_for_a_retry_policy(mode: Mode) -> None:
     )
     assert await mode.run(RunnableWithPolicy(calls.runnable, BranchPolicy(retry=retry)), 3) == 3
     assert calls.made == 3
+
+
+@ALL
+async def test_an_attempt_whose_time_is_over_gives_its_model_calls_slot_to_the_next(mode: Mode) -> None:
+    begun: list[int] = []
+    release = threading.Event()
+
+    class Model(ScriptedChatModel):
+        def _generate(self, *args: Any, **kwargs: Any) -> Any:
+            begun.append(1)
+            if len(begun) == 1:
+                release.wait(5)
+            return super()._generate(*args, **kwargs)
+
+        async def _agenerate(self, *args: Any, **kwargs: Any) -> Any:
+            begun.append(1)
+            await asyncio.sleep(5 if len(begun) == 1 else 0)
+            return await super()._agenerate(*args, **kwargs)
+
+    model, limiter = Model(["answer"] * 3), RateLimiter(concurrency=1)
+
+    async def ask(value: Any) -> Any:
+        return (await model.ainvoke(value)).content
+
+    step = RunnableLambda(lambda value: model.invoke(value).content, afunc=ask)
+    policy = BranchPolicy(retry=QUICK, timeout=TimeoutPolicy(attempt_timeout=0.1))
+    assert await mode.run(plus(a=step).with_limits(limiter).with_policy(policy), "hi") == {"a": "answer"}
+    release.set()
+    assert len(begun) == 2
+    assert limiter.statistics().in_flight == 0
+
+
+def _working(*steps: float) -> Runnable[Any, Any]:
+    """Return a stream that runs something for each number of seconds before its one chunk."""
+
+    async def wait(seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        return seconds
+
+    step = RunnableLambda(lambda seconds: seconds, afunc=wait)
+
+    async def chunks(inputs: AsyncIterator[Any]) -> AsyncIterator[str]:
+        async for _ in inputs:
+            pass
+        for seconds in steps:
+            await step.ainvoke(seconds)
+        yield "done"
+
+    def never(inputs: Iterator[Any]) -> Iterator[Any]:
+        yield from inputs
+
+    return RunnableGenerator(never, chunks)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("made", [lambda step, policy: plus(a=step).with_policy(policy).pick("a"), RunnableWithPolicy])
+async def test_callbacks_beneath_refresh_the_idle_timeout(made: Any) -> None:
+    policy = BranchPolicy(timeout=TimeoutPolicy(idle_timeout=10))
+    assert [chunk async for chunk in made(_working(8, 8, 8), policy).astream(1)] == ["done"]
+    with pytest.raises(BranchTimeoutError, match="idle_timeout of 10 s"):
+        [chunk async for chunk in made(_working(8, 12), policy).astream(1)]
+    assert asyncio.get_running_loop().time() == pytest.approx(24 + 18, abs=0.1)
+
+
+@pytest.mark.looptime
+async def test_callbacks_do_not_refresh_the_time_to_the_first_chunk() -> None:
+    policy = BranchPolicy(timeout=TimeoutPolicy(idle_timeout=10, first_chunk_timeout=15))
+    with pytest.raises(BranchTimeoutError, match="first_chunk_timeout of 15 s"):
+        [chunk async for chunk in RunnableWithPolicy(_working(8, 8, 8), policy).astream(1)]
+
+
+def test_callbacks_refresh_the_idle_timeout_in_threads_too() -> None:
+    step = RunnableLambda(lambda seconds: threading.Event().wait(seconds))
+
+    def chunks(inputs: Iterator[Any]) -> Iterator[str]:
+        for _ in range(4):
+            step.invoke(0.06)
+        yield "done"
+
+    policy = BranchPolicy(timeout=TimeoutPolicy(idle_timeout=0.15))
+    assert list(RunnableWithPolicy(RunnableGenerator(chunks), policy).stream(1)) == ["done"]

@@ -10,14 +10,19 @@ import pytest
 from langchain_parallel_plus import (
     BranchPolicy,
     DeclarationError,
+    HedgePolicy,
     JoinPolicy,
     RateLimiter,
+    RetryBudget,
     RetryPolicy,
     RunnableParallelPlus,
     RunnableWithPolicy,
     TimeoutPolicy,
     UnknownBranchError,
 )
+from langchain_parallel_plus.policy.plain import join_of, plain
+
+HEDGED = BranchPolicy(hedge=HedgePolicy(5))
 
 
 @pytest.mark.parametrize(
@@ -25,6 +30,15 @@ from langchain_parallel_plus import (
     [
         (lambda: RetryPolicy(max_attempts=0), "max_attempts must be a whole number of at least 1, got 0"),
         (lambda: RetryPolicy(max_attempts=True), "got True"),
+        (lambda: RetryPolicy(max_attempts=1, budget=RetryBudget()), "makes no retry that a budget could bound"),
+        (
+            lambda: RunnableParallelPlus(a=len, policies=HEDGED).with_join(JoinPolicy(deadline=5)),
+            "JoinPolicy(deadline=5) is over before branch 'a' is hedged, after 5 s",
+        ),
+        (
+            lambda: RunnableParallelPlus(a=len, join=JoinPolicy(deadline=4)).with_policy(HEDGED),
+            "JoinPolicy(deadline=4) is over before branch 'a' is hedged, after 5 s",
+        ),
         (
             lambda: RetryPolicy(initial_interval=-1),
             "initial_interval must be 0 or more seconds and at most 31 days, got -1",
@@ -43,6 +57,10 @@ from langchain_parallel_plus import (
         (lambda: JoinPolicy(wait_for=0), "wait_for must be a whole number of at least 1"),
         (lambda: JoinPolicy(wait_for=1, min_success=2), "asks for more than it waits for"),
         (lambda: JoinPolicy(deadline=-1), "deadline must be more than 0 seconds"),
+        (lambda: JoinPolicy(reserve=8), "JoinPolicy(reserve=8) reserves a part of no deadline"),
+        (lambda: JoinPolicy(deadline=8, reserve=8), "JoinPolicy(deadline=8, reserve=8) leaves the branches no time"),
+        (lambda: JoinPolicy(deadline=8, reserve=-1), "reserve must be 0 or more seconds"),
+        (lambda: JoinPolicy(deadline=8, reserve=None), "reserve must be 0 or more seconds"),  # type: ignore[arg-type]
         (lambda: JoinPolicy(accept=3), "accept takes a plain function"),  # type: ignore[arg-type]
         (lambda: RunnableParallelPlus(a=len).with_join(JoinPolicy(min_success=2)), "the fan-out has 1 branches"),
         (lambda: RunnableParallelPlus(a=len, join=3), "join takes a JoinPolicy, got 3"),  # type: ignore[arg-type]
@@ -105,6 +123,15 @@ def test_an_options_name_can_be_a_branch() -> None:
 def test_seconds_may_be_timedeltas() -> None:
     assert TimeoutPolicy(run_timeout=timedelta(minutes=1)).run_timeout == 60.0  # type: ignore[arg-type]
     assert JoinPolicy(deadline=timedelta(seconds=1.5)).deadline == 1.5  # type: ignore[arg-type]
+
+
+def test_a_reserve_shortens_the_time_of_the_branches() -> None:
+    join = JoinPolicy(deadline=timedelta(seconds=30), reserve=timedelta(seconds=8))  # type: ignore[arg-type]
+    assert (join.deadline, join.reserve, join.branch_deadline) == (30.0, 8.0, 22.0)
+    assert JoinPolicy(deadline=30).branch_deadline == 30.0
+    assert JoinPolicy().branch_deadline is None
+    assert eval(repr(join)) == join
+    assert join_of(plain(join)) == join
 
 
 def test_a_policys_repr_is_the_code_that_makes_it() -> None:

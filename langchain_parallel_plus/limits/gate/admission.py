@@ -1,8 +1,8 @@
 """Admission of one model call by all limiters of its branch, written once for threads and tasks.
 
-`admission` decides and yields the tickets that have to be waited for; the three drivers only wait. Limiters are passed
-in one order everywhere (those with a concurrency last, then by age), so that two branches can never each hold what
-the other waits for, and a slot is not held while waiting for tokens elsewhere.
+`admission` decides and yields the tickets that have to be waited for; the three drivers only wait. Limiters with a
+concurrency are passed last, and in one order everywhere (by age), so that two branches can never each hold what the
+other waits for, and a slot is not held while waiting for tokens elsewhere. The others come in the order of their waits.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from __future__ import annotations
 import threading
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from langchain_parallel_plus.errors import BranchAbandonedError
 from langchain_parallel_plus.limits.gate.hidden_retries import warn_of_hidden_retries
 from langchain_parallel_plus.limits.gate.ledger import Holding
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
+    from langchain_parallel_plus.limits.cost import Cost
     from langchain_parallel_plus.limits.gate.ledger import OpenCall
     from langchain_parallel_plus.limits.limiter import RateLimiter
     from langchain_parallel_plus.limits.ticket import Ticket
@@ -39,26 +40,26 @@ def admission(call: OpenCall, *, forced: bool = False) -> Generator[Ticket, None
     """
     scope = call.scope
     scope.check()
-    governing = _in_order(call)
-    if governing:
-        _warn(call, governing[0])
-    for limiter in governing:
-        held = _reserve(limiter, call, forced=forced)
+    for offer in _in_order(call):
+        limiter = offer.limiter
+        call.ask(limiter)
+        held = _reserve(offer, call, forced=forced)
         ticket = held.ticket
         call.holdings.append(held)
         if call.ended:  # swept while it was on its way here
             ticket.cancel()
         if ticket.delay > 0 or not ticket.granted:
-            scope.queued(limiter=limiter.name, model=call.request.model, call=call.run_id)
+            depth = limiter.account.turnstile.planner.queued
+            scope.queued(limiter=limiter.name, model=call.request.model, call=call.run_id, depth=depth)
             forget = scope.on_cancel(ticket.cancel)
             try:
                 yield ticket
             finally:
                 forget()
             scope.check()
-        if not ticket.granted:
-            msg = f"branch {scope.lane!r} was given up while its call waited for limiter {limiter.name!r}"
-            raise BranchAbandonedError(msg)
+            if not ticket.granted:
+                msg = f"branch {scope.lane!r} was given up while its call waited for limiter {limiter.name!r}"
+                raise BranchAbandonedError(msg)
         call.call_pass.add(limiter.account)
         scope.waited(
             limiter=limiter.name,
@@ -104,30 +105,58 @@ def admit_on_loop_thread(call: OpenCall) -> None:
                 forget()
 
 
-def _in_order(call: OpenCall) -> list[RateLimiter]:
+class Offer(NamedTuple):
+    """What a call is to take from a limiter."""
+
+    limiter: RateLimiter
+    cost: Cost
+    correction: float
+
+
+def _in_order(call: OpenCall) -> Iterator[Offer]:
+    """Yield the limiters that govern a call and have not admitted it yet, each when its turn has come.
+
+    Those without slots: the longest wait first, looked up anew after each. What a call holds of a rate while it waits
+    elsewhere would reach its provider late, and together with what is admitted then.
+    """
     request = call.request
     governing = [limiter for limiter in call.scope.limiters if limiter.governs(request.provider, request.model)]
-    if len(governing) < 2:
-        return governing
-    once = {limiter.account.rank: limiter for limiter in governing}
-    return [once[rank] for rank in sorted(once)]
+    if not governing:
+        return
+    warn_of_hidden_retries(call.serialized, provider=request.provider, model=request.model, limiter=governing[0].name)
+    if len(governing) == 1 and not call.holdings:
+        yield _offer(governing[0], call)
+        return
+    passed = {held.limiter.account.rank for held in call.holdings}
+    once = {rank: limiter for limiter in governing if (rank := limiter.account.rank) not in passed}
+    offers = [_offer(once[rank], call) for rank in sorted(once)]
+    while offers:
+        free = [one for one in offers if not one.limiter.account.has_slots]
+        chosen = offers[0] if len(free) < 2 else max(free, key=lambda one: _expected(one, call))
+        offers.remove(chosen)
+        yield chosen
 
 
-def _warn(call: OpenCall, limiter: RateLimiter) -> None:
-    request = call.request
-    warn_of_hidden_retries(call.serialized, provider=request.provider, model=request.model, limiter=limiter.name)
+def _expected(offer: Offer, call: OpenCall) -> float:
+    return offer.limiter.expected_wait(offer.cost, lane=call.scope.lane)
 
 
-def _reserve(limiter: RateLimiter, call: OpenCall, *, forced: bool) -> Holding:
-    scope, request, account = call.scope, call.request, limiter.account
+def _offer(limiter: RateLimiter, call: OpenCall) -> Offer:
+    request, account = call.request, limiter.account
     limiter.meet(request.endpoint)
-    correction = account.corrections.factor(scope.lane, request.model)
-    cost = limiter.estimate(request, correction=correction)
-    slots = 0 if forced or not account.has_slots else call.slots
+    correction = account.corrections.factor(call.scope.lane, request.model)
+    return Offer(limiter, limiter.estimate(request, correction=correction), correction)
+
+
+def _reserve(offer: Offer, call: OpenCall, *, forced: bool) -> Holding:
+    scope, (limiter, cost, correction) = call.scope, offer
+    slots = 0 if forced or not limiter.account.has_slots else call.slots
     if cost.slots != slots:
         cost = replace(cost, slots=slots)
     within = scope.remaining()
-    if forced:
+    if scope.at_once:
+        ticket = limiter.reserve_at_once(cost)
+    elif forced:
         ticket = limiter.force(cost, within=within)
     else:
         ticket = limiter.reserve(cost, lane=scope.lane, weight=scope.weight, within=within)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import sys
-import threading
 import warnings
 from collections.abc import Mapping
 from typing import Final
@@ -26,8 +25,7 @@ _GOOGLE_DEFAULT: Final = 5
 _FIELD_IN_REPR: Final = re.compile(r"\bmax_retries=(\d{1,4})\b")
 _LONGEST_REPR: Final = 65_536
 
-_warned: set[tuple[str, str]] = set()
-_lock = threading.Lock()
+_warned: dict[tuple[str, str], object] = {}
 
 
 class HiddenRetriesWarning(UserWarning):
@@ -89,11 +87,8 @@ def warn_of_hidden_retries(serialized: object, *, provider: str, model: str, lim
     if key in _warned:
         return
     retries = hidden_retries(serialized, provider)
-    with _lock:
-        if key in _warned:
-            return
-        _warned.add(key)
-    if not retries:
+    here = object()
+    if _warned.setdefault(key, here) is not here or not retries:  # in one step: another thread may be here as well
         return
     off = 1 if provider in _ATTEMPTS_PROVIDERS else 0
     times = "once" if retries == 1 else f"up to {retries} times"

@@ -6,10 +6,12 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from langchain_parallel_plus.errors import LimiterError
 from langchain_parallel_plus.limits.cost import Cost
 from langchain_parallel_plus.limits.passes import CallPass
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
     from langchain_parallel_plus.limits.gate.scope import GateScope
@@ -40,66 +42,54 @@ class CallGroup:
     concurrency: with one each, the third would wait for the first, which cannot begin before the third has started.
     """
 
-    size: int = 1
-    parameters: object = None
+    size: int
+    parameters: object
     """The object that its starts have in common; held, so that its id stays its own."""
     calls: list[OpenCall] = field(default_factory=list)
 
     def release(self) -> None:
         """Give the slots back: the first end or error of a prompt means that the calls of all are over."""
         for call in self.calls:
-            for held in call.holdings:
-                held.ticket.release()
-
-    def refund(self) -> None:
-        """Take everything back: a start was refused, so no call of the group is made."""
-        for call in self.calls:
-            call.refund()
+            call.release()
 
 
 class BranchBook:
     """The calls that one branch has open."""
 
-    __slots__ = ("_calls", "_groups", "_lock", "_passed")
+    __slots__ = ("_calls", "_groups", "_lock")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._calls: dict[UUID, OpenCall] = {}
+        self._calls: set[OpenCall] = set()
         self._groups: dict[int, CallGroup] = {}
-        self._passed: set[UUID] = set()
 
-    def group(self, size: object, parameters: object) -> CallGroup:
-        """Return the group of a start: the starts of one `generate` carry the same parameters object."""
+    def group(self, size: object, parameters: object) -> CallGroup | None:
+        """Return the group of a start, if it has one: the starts of one `generate` carry the same parameters object."""
         if not isinstance(size, int) or size < 2 or parameters is None:
-            return CallGroup()
+            return None
         with self._lock:
             return self._groups.setdefault(id(parameters), CallGroup(size, parameters))
 
     def enter(self, call: OpenCall) -> None:
         """Note an open call."""
         with self._lock:
-            self._calls[call.run_id] = call
-            call.group.calls.append(call)
-
-    def let_pass(self, run_id: UUID) -> None:
-        """Note that a synchronous handler has left a run to an asynchronous one, and will not hear of it again."""
-        self._passed.add(run_id)
-
-    def has_passed(self, run_id: UUID) -> bool:
-        """Return whether a synchronous handler has left the run to an asynchronous one."""
-        return run_id in self._passed
+            self._calls.add(call)
+            if call.group is not None:
+                call.group.calls.append(call)
 
     def strike(self, call: OpenCall) -> None:
         """Forget a call, and its group: no further start can join it once one of it has ended."""
         with self._lock:
-            self._calls.pop(call.run_id, None)
-            self._passed.discard(call.run_id)
-            self._groups.pop(id(call.group.parameters), None)
+            self._calls.discard(call)
+            if call.group is not None:
+                self._groups.pop(id(call.group.parameters), None)
 
     def runs(self) -> list[UUID]:
         """Return the runs that are open."""
+        if not self._calls:
+            return []
         with self._lock:
-            return list(self._calls)
+            return [call.run_id for call in self._calls]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -110,7 +100,8 @@ class OpenCall:
     request: ModelCall
     scope: GateScope
     book: BranchBook
-    group: CallGroup
+    group: CallGroup | None = None
+    """The prompts that are sent with it, if there are any."""
     call_pass: CallPass = field(default_factory=CallPass)
     serialized: object = None
     """The model, as LangChain describes it."""
@@ -118,19 +109,54 @@ class OpenCall:
     admitted: bool = False
     """Whether it may have been sent."""
     ended: bool = False
-    refused: BaseException | None = None
-    """What is still to be raised, by the handler that comes last."""
+    forget: Callable[[], None] | None = None
+    """Ends what listens whether somebody still waits for the call."""
+    asked: RateLimiter | None = None
+    """The limiter that it stands at, or was last at."""
+    asked_at: float = 0.0
+    """Since when, on that one's clock."""
 
     @property
     def slots(self) -> int:
         """How many slots of a concurrency it takes itself."""
-        return int(self.group.calls[0] is self)
+        return int(self.group is None or self.group.calls[0] is self)
+
+    @property
+    def batch(self) -> int:
+        """How many prompts are sent in one go."""
+        return 1 if self.group is None else self.group.size
+
+    def refuse(self) -> None:
+        """End the call, and all that would be sent with it, with everything taken back: its start was refused."""
+        for call in (self,) if self.group is None else tuple(self.group.calls):
+            call.refund()
+
+    def ask(self, limiter: RateLimiter) -> None:
+        """Note that it comes to a limiter."""
+        self.asked, self.asked_at = limiter, limiter.account.turnstile.clock()
+
+    def tell_refusal(self, error: BaseException) -> None:
+        """Tell that a limiter has refused it, if that is what the error says."""
+        limiter = self.asked
+        if limiter is not None and isinstance(error, LimiterError):
+            self.scope.refused(
+                limiter=limiter.name,
+                reason=error.code.lower(),
+                seconds=limiter.account.turnstile.clock() - self.asked_at,
+                model=self.request.model,
+                call=self.run_id,
+            )
 
     def refund(self) -> None:
         """End the call, with everything taken back: it was not sent."""
         self._end()
         for held in self.holdings:
             held.ticket.cancel()
+
+    def release(self) -> None:
+        """Give the slots back."""
+        for held in self.holdings:
+            held.ticket.release()
 
     def abandon(self) -> None:
         """End the call because nobody waits for it any more: what may have been sent stays spent."""
@@ -158,7 +184,7 @@ class OpenCall:
                     held.ticket.heard(snapshot)
                 if usage is not None:
                     self._settle(held, usage)
-        self.group.release()
+        self._leave()
 
     def fail(self, verdict: Classified, snapshot: Snapshot | None = None, *, sent: bool = True) -> None:
         """End the call with an error, and tell the limiters what the provider said about the quota.
@@ -177,7 +203,7 @@ class OpenCall:
             if snapshot is not None:
                 held.ticket.heard(snapshot)
             held.ticket.cancel()
-        self.group.release()
+        self._leave()
 
     def _settle(self, held: Holding, usage: Usage) -> None:
         held.ticket.settle(
@@ -190,7 +216,7 @@ class OpenCall:
         )
         account = held.limiter.account
         account.observe(usage.input_tokens, usage.output_tokens)
-        if self.group.size == 1 or not isinstance(self.request.prompt, str):  # else the sum of a whole batch
+        if self.group is None or not isinstance(self.request.prompt, str):  # else the sum of a whole batch
             account.corrections.observe(
                 self.scope.lane,
                 self.request.model,
@@ -198,34 +224,45 @@ class OpenCall:
                 actual=usage.input_tokens,
             )
 
+    def _leave(self) -> None:
+        if self.group is None:
+            self.release()
+            return
+        self.group.release()
+        # Two that hold each other stay in memory until Python looks for such pairs, which costs more than the call.
+        self.group.calls = [call for call in self.group.calls if call is not self]
+
     def _end(self) -> None:
         self.ended = True
+        forget, self.forget = self.forget, None
+        if forget is not None:
+            forget()
         self.call_pass.close()
 
 
 class Ledger:
-    """Open calls by run. Nested fan-outs see one run through several handlers: the first to claim it has it."""
+    """Open calls by run. Several handlers may see one run: the first to claim it has it.
+
+    Without a lock of its own: what a dict does in one step, no other thread sees half done.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._calls: dict[UUID, OpenCall] = {}
 
     def claim(self, call: OpenCall) -> bool:
         """Enter `call`; `False` if its run is there already."""
-        with self._lock:
-            if self._calls.setdefault(call.run_id, call) is not call:
-                return False
+        if self._calls.setdefault(call.run_id, call) is not call:
+            return False
         call.book.enter(call)
         return True
-
-    def take(self, run_id: UUID) -> OpenCall | None:
-        """Take the call of `run_id` out; `None` if it is not there, or not any more."""
-        with self._lock:
-            call = self._calls.pop(run_id, None)
-        if call is not None:
-            call.book.strike(call)
-        return call
 
     def find(self, run_id: UUID) -> OpenCall | None:
         """Return the call of `run_id`, if it is there."""
         return self._calls.get(run_id)
+
+    def take(self, run_id: UUID) -> OpenCall | None:
+        """Take the call of `run_id` out; `None` if it is not there, or not any more."""
+        call = self._calls.pop(run_id, None)
+        if call is not None:
+            call.book.strike(call)
+        return call

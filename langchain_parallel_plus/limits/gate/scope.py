@@ -31,6 +31,10 @@ class GateScope(Protocol):
     def weight(self) -> float:
         """Its share against other lanes."""
 
+    @property
+    def at_once(self) -> bool:
+        """Whether its calls wait for no limiter: in a hedge, what is not admitted at once is not called."""
+
     def current(self) -> GateScope:
         """Return the innermost scope of the running code; this one where the context was lost."""
 
@@ -49,8 +53,8 @@ class GateScope(Protocol):
     def asuspended(self) -> AbstractAsyncContextManager[None]:
         """Give the branch's permit back while this task waits."""
 
-    def queued(self, *, limiter: str, model: str, call: UUID) -> None:
-        """Take note that a call begins to wait for a limiter."""
+    def queued(self, *, limiter: str, model: str, call: UUID, depth: int) -> None:
+        """Take note that a call begins to wait for a limiter; `depth` is how many wait there, with it."""
 
     def waited(
         self, *, limiter: str, dimension: str, seconds: float, model: str, call: UUID, cost: Cost | None = None
@@ -66,6 +70,9 @@ class GateScope(Protocol):
             call: The model call's run: several limiters may admit one call.
             cost: What the limiter has charged.
         """
+
+    def refused(self, *, limiter: str, reason: str, seconds: float, model: str, call: UUID) -> None:
+        """Take note that a limiter has refused a call, after `seconds`; the reason is the error's code."""
 
     def called(self, *, model: str, call: UUID) -> None:
         """Take note that a call is admitted by all limiters, and begins."""

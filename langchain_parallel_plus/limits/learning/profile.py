@@ -88,12 +88,11 @@ class Profile:
 
     def accounting(self, unit: str) -> TokenAccounting:
         """Return how amounts of `unit`, an attribute of `Cost`, are counted. Requests are never given back."""
-        known: dict[str, TokenAccounting] = {
-            "total_tokens": self.token_accounting,
-            "input_tokens": self.input_accounting,
-            "output_tokens": self.output_accounting,
-        }
-        return known.get(unit, "reserve")
+        if unit == "total_tokens":
+            return self.token_accounting
+        if unit == "input_tokens":
+            return self.input_accounting
+        return self.output_accounting if unit == "output_tokens" else "reserve"
 
 
 DEFAULT: Final = Profile(name="")

@@ -39,6 +39,10 @@ class ArrivalBucket(Bucket):
 
     def admits(self, amount: float, now: float) -> bool:
         """Tell whether `amount` may pass now, in the arithmetic of `eligible_at`."""
+        span, depth = amount * self.interval, self.depth
+        span = (span if span < depth else depth) + self.held * self.interval
+        if span <= depth:
+            return amount <= self.limit and self.tat + span - depth <= now
         return amount <= self.limit and self.eligible_at(amount) <= now
 
     def eligible_at(self, amount: float) -> float:
@@ -92,10 +96,11 @@ class Flights:
         buckets: By index of the rate.
     """
 
-    __slots__ = ("_buckets", "_by_number", "_last", "_order", "_some_arrived")
+    __slots__ = ("_awaiting", "_buckets", "_by_number", "_last", "_order", "_some_arrived")
 
     def __init__(self, buckets: dict[int, ArrivalBucket]) -> None:
         self._buckets = buckets
+        self._awaiting = tuple(buckets.values())
         self._order: deque[_Flight] = deque()
         self._by_number: dict[int, _Flight] = {}
         self._last = 0.0
@@ -110,10 +115,13 @@ class Flights:
         """Take note of a call that was admitted at `at`; its end will be told under `number`."""
         flight = _Flight(amounts, at)
         self._order.append(flight)
-        self._last = max(self._last, at)
+        if at > self._last:
+            self._last = at
         if number is not None:
             self._by_number[number] = flight
-        self._tell()
+        lands_at = (self._order[0].at if self._some_arrived else self._last) + ARRIVED_AFTER
+        for bucket in self._awaiting:
+            bucket.lands_at = lands_at
 
     def arrived(self, number: int, now: float) -> None:
         """Let the call `number` arrive, unless it has."""

@@ -43,6 +43,13 @@ _BURST = "burst"
 _DRAINED_WINDOW = 3600.0
 """Rates over a longer window are not drained by a pause: a refusal within the minute says nothing of the day."""
 
+_WAYS_OUT = (
+    ("requests", "give Cost(...) fewer requests"),
+    ("input", "shorten the prompt"),
+    ("output", "lower max_tokens"),
+    ("", "shorten the prompt, lower max_tokens"),
+)
+
 R = TypeVar("R", bound=Request)
 
 
@@ -87,21 +94,18 @@ class Planner(Generic[R]):
         Raises:
             RequestTooLargeError: It needs more than a limit itself.
         """
-        if self._flights is not None:
-            self._flights.advance(now)
-        admits = not self._queue.size and self._floor <= now and (not slots or self._has_slots(slots))
-        for bucket, amount in zip(self.buckets, amounts):  # noqa: B905 - 0.1 us on the hot path
-            admits = admits and (not amount or bucket.admits(amount, now))
-        if self.provider is not None:
-            admits = admits and self.provider.due(amounts)[0] <= now
-        if not admits:
+        flights = self._flights
+        if flights is not None:
+            flights.advance(now)
+        if self._queue.size or self._floor > now or not self._fits(amounts, slots, now):
             self.check(amounts, slots)
             return False
         self._take(amounts, slots, now)
-        if self._flights is not None:
-            self._flights.left(amounts, now, number)
-        self.counts.submitted += 1
-        self.counts.granted += 1
+        if flights is not None:
+            flights.left(amounts, now, number)
+        counts = self.counts
+        counts.submitted += 1
+        counts.granted += 1
         return True
 
     def grant(self, request: R, now: float) -> bool:
@@ -280,12 +284,19 @@ class Planner(Generic[R]):
         for name, bucket, amount in zip(self.names, self.buckets, amounts, strict=True):
             if amount > bucket.limit:
                 msg = f"one request needs {amount:g} of {name}, and the limit itself is {bucket.limit:g}"
-                raise RequestTooLargeError(
-                    msg, help="shorten the prompt, lower max_tokens, or declare the limit that the provider really has"
-                )
+                way_out = next(help_ for unit, help_ in _WAYS_OUT if name.startswith(unit))
+                raise RequestTooLargeError(msg, help=f"{way_out}, or declare the limit that the provider really has")
         if self.slots is not None and slots > self.slots:
             msg = f"one request needs {slots} slots, and the concurrency is {self.slots}"
             raise RequestTooLargeError(msg, help="ask for fewer slots")
+
+    def _fits(self, amounts: Sequence[float], slots: int, now: float) -> bool:
+        if slots and not self._has_slots(slots):
+            return False
+        for bucket, amount in zip(self.buckets, amounts):  # noqa: B905 - 0.1 us on the hot path
+            if amount and not bucket.admits(amount, now):
+                return False
+        return self.provider is None or self.provider.due(amounts)[0] <= now
 
     def _has_slots(self, slots: int) -> bool:
         return self.slots is None or self.slots_used + slots <= self.slots

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
-from langchain_core.messages import AIMessage
-
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits.cost import Cost
 from langchain_parallel_plus.limits.tokens.media import MEDIA_TYPES, TOKENS_PER_MEDIA, media_tokens
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import BaseMessage
 
-__all__ = ("Estimate", "ModelCall", "TypicalCall", "checked_estimate", "estimate_cost", "output_cap")
+__all__ = ("Estimate", "ModelCall", "TypicalCall", "checked_estimate", "estimate_cost", "estimated_cost", "output_cap")
 
 CHARACTERS_PER_TOKEN: Final = 4
 """English prose in current tokenizers is 4 to 4.5 characters a token; settling corrects the rest."""
@@ -27,6 +25,7 @@ TOKENS_PER_MESSAGE: Final = 4
 _TYPICAL_INPUT: Final = 500.0
 _TYPICAL_OUTPUT: Final = 250.0
 _SMOOTHING: Final = 0.1
+_ANSWERS: Final = ("ai", "AIMessageChunk")
 _SCHEMAS: Final = ("tools", "functions", "response_format")
 _OUTPUT_CAPS: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
@@ -92,11 +91,18 @@ def estimate_cost(call: ModelCall) -> Cost:
         assert estimate_cost(call) == Cost(input_tokens=100, output_tokens=50)
         ```
     """
-    prompt = call.prompt
-    tokens = _text_tokens(prompt) if isinstance(prompt, str) else sum(_message_tokens(one, call) for one in prompt)
-    tokens += sum(_schema_tokens(value) for name in _SCHEMAS if (value := call.parameters.get(name)))
-    output = call.typical_output if call.max_tokens is None else call.max_tokens
-    return Cost(input_tokens=round(tokens * call.correction), output_tokens=round(output * _answers(call.parameters)))
+    return estimated_cost(call, call.typical_output, call.correction)
+
+
+def estimated_cost(call: ModelCall, typical_output: float, correction: float) -> Cost:
+    """Return what `estimate_cost` would, if these were the call's own: a copy of it costs as much as all the rest."""
+    prompt, parameters = call.prompt, call.parameters
+    tokens = _text_tokens(prompt) if isinstance(prompt, str) else sum([_message_tokens(one, call) for one in prompt])
+    for name in _SCHEMAS:
+        if value := parameters.get(name):
+            tokens += _schema_tokens(value)
+    output = typical_output if call.max_tokens is None else call.max_tokens
+    return Cost(input_tokens=round(tokens * correction), output_tokens=round(output * _answers(parameters)))
 
 
 def checked_estimate(returned: object) -> Cost:
@@ -140,8 +146,8 @@ def _message_tokens(message: BaseMessage, call: ModelCall) -> int:
         tokens += _text_tokens(content)
     else:
         tokens += sum(_block_tokens(block, call) for block in content)
-    if isinstance(message, AIMessage) and message.tool_calls:
-        tokens += _text_tokens(repr(message.tool_calls))
+    if message.type in _ANSWERS and (calls := getattr(message, "tool_calls", None)):
+        tokens += _text_tokens(repr(calls))
     return tokens
 
 

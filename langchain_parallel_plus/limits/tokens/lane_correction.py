@@ -56,6 +56,10 @@ class LaneCorrections:
         self._known: OrderedDict[tuple[str, str], Correction] = OrderedDict()
         self._lock = threading.Lock()
 
+    def after_fork(self) -> None:
+        """Give up the lock that a thread of the parent process may have held."""
+        self._lock = threading.Lock()
+
     def factor(self, lane: str, model: str) -> float:
         """Return what estimates of a lane's calls are to be multiplied with; 1 before its first call has ended."""
         return self._known.get((lane, model), _UNCORRECTED).factor

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from langchain_core.outputs import ChatGeneration
-
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
 
@@ -39,10 +37,9 @@ def read_usage(response: LLMResult, *, batch: int = 1) -> Usage | None:
             first prompt, and an empty record with the others (`LLMResult.flatten`).
     """
     generations = response.generations[0] if response.generations else []
-    if generations and isinstance(generations[0], ChatGeneration):
-        usage = _from_message(getattr(generations[0].message, "usage_metadata", None))
-        if usage is not None:
-            return usage
+    message = getattr(generations[0], "message", None) if generations else None
+    if message is not None and (usage := _from_message(getattr(message, "usage_metadata", None))) is not None:
+        return usage
     counted = (response.llm_output or {}).get("token_usage")
     if counted == {} and batch > 1:
         return Usage(input_tokens=0, output_tokens=0)

@@ -83,6 +83,14 @@ class Turnstile:
                 self._check_open(now)
             return self.planner.admit(amounts, slots, now)
 
+    def expected_wait(self, entrant: Entrant) -> float:
+        """Return the seconds that `entrant` would wait; infinite if it would be refused."""
+        with self.lock:
+            now = self.clock()
+            if self._closure is not None and now < self._closure.until:
+                return math.inf
+            return max(self.planner.forecast(entrant, now) - now, 0.0)
+
     def enter(self, entrant: Entrant, within: float | None = None) -> None:
         """Queue `entrant`; it may be through when this returns.
 
@@ -100,6 +108,20 @@ class Turnstile:
                 raise self._too_late(f"would admit a request in {wait:.3g} s, and there are {max(within, 0):.3g} s")
             self.planner.submit(entrant, now)
         self.dispatch()
+
+    def pass_at_once(self, entrant: Entrant) -> None:
+        """Let `entrant` through now, as `admit` would.
+
+        Raises:
+            LimiterTimeoutError: It would have to wait; nothing was taken.
+        """
+        with self.lock:
+            now = self.clock()
+            if self._closure is not None:
+                self._check_open(now)
+            if not self.planner.grant(entrant, now):
+                raise self._too_late("does not admit a request at once, and this one does not wait")
+            entrant.passed = now
 
     def force(self, entrant: Entrant, within: float | None = None) -> float:
         """Admit `entrant` past the queue; return the seconds after which its request may be sent.
@@ -138,13 +160,16 @@ class Turnstile:
             if entrant.settled or entrant.state is not RequestState.GRANTED:
                 return
             entrant.settled = True
-            self.planner.landed(entrant, self.clock())
+            now = self.clock()
+            self.planner.landed(entrant, now)
             difference = [used - held for used, held in zip(amounts, entrant.amounts, strict=True)]
-            self.planner.charge(difference, self.clock(), entrant.planned)
+            self.planner.charge(difference, now, entrant.planned)
         self.dispatch()
 
     def release(self, entrant: Entrant) -> None:
         """Give the slots of `entrant` back, once."""
+        if entrant.settled and not entrant.slots:
+            return  # and its call is known to have landed
         with self.lock:
             if entrant.state is not RequestState.GRANTED:
                 return

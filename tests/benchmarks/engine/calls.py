@@ -10,7 +10,7 @@ from langchain_core.runnables import RunnableParallel
 
 from langchain_parallel_plus import BranchPolicy, RateLimiter, RetryPolicy, RunnableParallelPlus, TimeoutPolicy
 from langchain_parallel_plus.testing import ScriptedChatModel
-from tests.benchmarks.engine.steps import trivial
+from tests.benchmarks.engine.steps import bare, trivial
 from tests.benchmarks.measure import atimed, in_turn, timed
 from tests.benchmarks.table import PEER, time_rows
 
@@ -57,6 +57,9 @@ def trivial_calls() -> Iterator[Row]:
     steps = trivial(_WIDTH)
     ours, theirs = RunnableParallelPlus(steps), RunnableParallel(steps)
     yield from _both_modes(f"{_WIDTH} trivial branches", ours, theirs, target=1.0)
+    steps = bare(_WIDTH)
+    ours, theirs = RunnableParallelPlus(steps), RunnableParallel(steps)
+    yield from _both_modes(f"{_WIDTH} branches that are no runs", ours, theirs, number=40)
 
 
 def policy_calls() -> Iterator[Row]:

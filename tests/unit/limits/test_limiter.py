@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -486,6 +488,9 @@ def test_statistics_show_what_is_going_on() -> None:
         ({"requests_per_day": float("inf")}, "requests_per_day=inf is no limit"),
         ({"requests_per_minute": "500"}, "requests_per_minute='500' is no limit"),
         ({"requests_per_minute": True}, "requests_per_minute=True is no limit"),
+        ({"requests_per_minute": 10**400}, "is no limit"),
+        ({"requests_per_minute": 0.5}, "requests_per_minute=0.5 lets no request pass"),
+        ({"requests_per_day": 0.5}, "requests_per_day=0.5 lets no request pass"),
         ({"concurrency": 0}, "concurrency=0 is no number of calls"),
         ({"concurrency": 1.5}, "concurrency=1.5 is no number of calls"),
         ({"requests_per_minute": 1, "burst": 0}, "burst=0 is no limit"),
@@ -509,6 +514,7 @@ def test_a_wrong_declaration_is_refused_and_explained(declaration: dict[str, obj
         ({"burst": 5}, "burst"),
         ({"concurrency": 5}, "concurrency"),
         ({"requests_per_minute": 0}, "requests_per_minute=0"),
+        ({"requests_per_minute": 0.5}, "requests_per_minute=0.5"),
     ],
 )
 def test_only_declared_limits_can_be_changed(change: dict[str, float], message: str) -> None:
@@ -523,14 +529,58 @@ def test_a_cost_is_a_finite_amount(field: str, amount: float) -> None:
         Cost(**{field: amount})
 
 
+@pytest.mark.parametrize("slots", [0.5, True, "1"])
+def test_slots_are_whole(slots: Any) -> None:
+    with pytest.raises(DeclarationError, match="slots"):
+        Cost(slots=slots)
+
+
+async def _take(limiter: RateLimiter, method: str, timeout: Any) -> None:
+    taken = getattr(limiter, method)(**{"within" if method == "reserve" else "timeout": timeout})
+    if method == "aacquire":
+        await taken
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "1", True])
+@pytest.mark.parametrize("method", ["acquire", "aacquire", "hold", "reserve"])
+async def test_a_timeout_is_a_number_also_where_nobody_waits(method: str, timeout: Any) -> None:
+    limiter = RateLimiter(requests_per_minute=60)
+    with pytest.raises(DeclarationError, match=r"(within|timeout)="):
+        await _take(limiter, method, timeout)
+    assert limiter.statistics().submitted == 0
+
+
+def test_the_wait_to_expect_is_told_and_nothing_taken() -> None:
+    limiter = RateLimiter(requests_per_minute=60, burst=1, provider="groq", clock=lambda: 1.0)
+    assert limiter.expected_wait() == 0
+    limiter.acquire()
+    assert limiter.expected_wait() == pytest.approx(60 / (60 * 0.998), abs=0.01)
+    limiter.close("no money")
+    assert limiter.expected_wait() == math.inf
+    assert limiter.statistics().submitted == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "cost", "help_"),
+    [
+        ({"requests_per_minute": 5}, {"requests": 6}, "fewer requests"),
+        ({"tokens_per_minute": 5}, {"tokens": 6}, "shorten the prompt"),
+        ({"output_tokens_per_minute": 5}, {"output_tokens": 6}, "max_tokens"),
+    ],
+)
+def test_the_way_out_of_a_limit_fits_its_dimension(limits: Any, cost: Any, help_: str) -> None:
+    with pytest.raises(RequestTooLargeError, match=help_):
+        RateLimiter(**limits).acquire(Cost(**cost))
+
+
 @pytest.mark.parametrize("weight", [0, -1, float("nan")])
 def test_a_weight_is_positive(weight: float) -> None:
     with pytest.raises(DeclarationError, match="weight"):
         RateLimiter(requests_per_minute=1).reserve(weight=weight)
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
-def test_a_pause_is_finite(seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "1"])
+def test_a_pause_is_finite(seconds: Any) -> None:
     with pytest.raises(DeclarationError, match="pause"):
         RateLimiter(requests_per_minute=1).pause(seconds)
 

@@ -6,13 +6,14 @@ import copy
 import gc
 import os
 import pickle
+import signal
 import threading
 import uuid
 
 import pytest
 
 from langchain_parallel_plus.errors import DeclarationError
-from langchain_parallel_plus.limits import Cost, RateLimiter
+from langchain_parallel_plus.limits import Cost, RateLimiter, reset
 
 
 def triple(call: object) -> Cost:
@@ -59,6 +60,24 @@ def test_a_name_is_free_again_when_its_last_limiter_is_gone() -> None:
     assert RateLimiter(requests_per_minute=90, name=name).try_acquire()
 
 
+def test_a_cell_with_another_limit_runs_again_once_its_name_is_forgotten() -> None:
+    name, other = a_name(), a_name()
+    kept, elsewhere = RateLimiter(requests_per_minute=60, name=name), RateLimiter(requests_per_minute=60, name=other)
+    with pytest.raises(DeclarationError, match=r"limits\.reset"):
+        RateLimiter(requests_per_minute=90, name=name)
+    reset(name)
+    fresh = RateLimiter(requests_per_minute=90, name=name)
+    assert fresh.account is not kept.account
+    assert kept.try_acquire()
+    assert RateLimiter(requests_per_minute=60, name=other).account is elsewhere.account
+    reset()
+    assert RateLimiter(requests_per_minute=90, name=other).account is not elsewhere.account
+
+
+def test_a_name_that_nobody_has_is_forgotten_without_a_word() -> None:
+    reset(a_name())
+
+
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda limiter: pickle.loads(pickle.dumps(limiter))])
 @pytest.mark.parametrize("named", [True, False])
 def test_a_duplicate_is_under_the_same_quota(duplicate: object, named: bool) -> None:
@@ -87,12 +106,15 @@ def test_pickling_into_another_process_keeps_the_declaration() -> None:
 def test_a_forked_child_keeps_the_quota_and_forgets_the_parent_s_waiters() -> None:
     limiter = RateLimiter(requests_per_minute=600, burst=0.2, concurrency=2)
     held = limiter.reserve(Cost(requests=2, slots=2))
+    limiter.account.corrections._lock.acquire()  # as a thread of the parent might, in the moment of the fork
     waiter = threading.Thread(target=lambda: limiter.reserve(Cost(slots=1)).wait(5), daemon=True)
     waiter.start()
     while not limiter.statistics().queued:
         threading.Event().wait(0.005)
     child = os.fork()
     if child == 0:
+        signal.alarm(5)
+        limiter.account.corrections.observe("branch", "model", estimated=1, actual=1)
         statistics = limiter.statistics()
         fresh = (statistics.queued, statistics.in_flight) == (0, 0) and statistics.rates[
             "requests_per_minute"

@@ -23,7 +23,7 @@ from tests.modes import Mode
 
 @pytest.fixture(autouse=True)
 def _nothing_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_warned", set())
+    monkeypatch.setattr(module, "_warned", {})
 
 
 class Retrying(ScriptedChatModel):

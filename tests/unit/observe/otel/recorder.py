@@ -1,0 +1,94 @@
+"""An SDK in memory, and what it was told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from langchain_parallel_plus.observe.otel import OtelMode, configure_otel, follower
+
+Tree = list[Any]
+"""Names, each followed by the list of what is inside it, if anything is."""
+
+
+class Recorder:
+    """What has been written."""
+
+    def __init__(self) -> None:
+        self._exporter = InMemorySpanExporter()
+        self._reader = InMemoryMetricReader()
+        self.tracers = TracerProvider()
+        self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.meters = MeterProvider([self._reader])
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        """All that have ended, by their start."""
+        return sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        return [span for span in self.spans if span.name == name]
+
+    def span(self, name: str) -> ReadableSpan:
+        [one] = self.named(name)
+        return one
+
+    def traces(self) -> int:
+        return len({span.context.trace_id for span in self.spans})
+
+    def tree(self) -> Tree:
+        """The names, nested; siblings in alphabetical order, because branches start in any."""
+        known = {span.context.span_id for span in self.spans}
+        inside: dict[int | None, list[ReadableSpan]] = {}
+        for span in self.spans:
+            above = span.parent.span_id if span.parent is not None and span.parent.span_id in known else None
+            inside.setdefault(above, []).append(span)
+
+        def below(span_id: int | None) -> Tree:
+            found: Tree = []
+            for span in sorted(inside.get(span_id, []), key=lambda span: span.name):
+                found.append(span.name)
+                if children := below(span.context.span_id):
+                    found.append(children)
+            return found
+
+        return below(None)
+
+    def points(self, name: str) -> list[Any]:
+        """The data points of a metric; its exemplars since the last question."""
+        return self.metrics().get(name, [])
+
+    def metrics(self) -> dict[str, list[Any]]:
+        """The data points of all metrics."""
+        data = self._reader.get_metrics_data()
+        return {
+            metric.name: list(metric.data.data_points)
+            for resource in (data.resource_metrics if data is not None else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+
+@contextmanager
+def recording(mode: OtelMode = "auto") -> Iterator[Recorder]:
+    """Record what is written; nothing of it is left behind."""
+    recorder = Recorder()
+    configure_otel(mode, tracer_provider=recorder.tracers, meter_provider=recorder.meters)
+    try:
+        yield recorder
+        for one in (follower._SPANS_TOO, follower._METRICS_ONLY):
+            assert not one._fan_outs
+            assert not one._branches
+            assert not one._syntheses
+            assert not one._failed, "an error was swallowed"
+    finally:
+        configure_otel()
+        recorder.tracers.shutdown()
+        recorder.meters.shutdown()
