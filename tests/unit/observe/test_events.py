@@ -174,8 +174,17 @@ def test_a_thread_that_returns_after_its_time_is_told_of() -> None:
 
 
 def test_a_branch_that_returns_after_its_fan_out_is_told_of() -> None:
-    release, late = threading.Event(), threading.Event()
-    fan_out = RunnableParallelPlus(slow=lambda _: release.wait(5), bad=Flaky())
+    begun, release, late = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(_: Any) -> None:
+        begun.set()
+        release.wait(5)
+
+    def bad(_: Any) -> None:
+        begun.wait(5)  # else the other branch may never begin
+        raise ConnectionError("down")
+
+    fan_out = RunnableParallelPlus(slow=slow, bad=bad)
     with subscribed(lambda event: late.set() if event.kind == "branch.late" else None):
         with pytest.raises(ConnectionError):
             fan_out.invoke("in")
