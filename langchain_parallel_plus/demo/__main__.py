@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows a mark for it
     try:
-        return _run(options.file, scenarios=not options.brief_only)
+        return _run(options.file, scenarios=not options.brief_only, failing=options.fail)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
@@ -44,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _run(source: str | None, *, scenarios: bool) -> int:
+def _run(source: str | None, *, scenarios: bool, failing: str | None) -> int:
     # Imported here, so that Ctrl-C in the second that the imports take ends the demo as cleanly as later.
     from langchain_parallel_plus.demo.refusal import explained
     from langchain_parallel_plus.demo.show import show
     from langchain_parallel_plus.demo.terminal import say
 
     try:
-        show(source, sys.stdin.buffer, os.environ, scenarios=scenarios)
+        show(source, sys.stdin.buffer, os.environ, scenarios=scenarios, failing=failing)
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -79,6 +79,11 @@ def _arguments() -> argparse.ArgumentParser:
         help="a text file, or - for standard input (default: a chapter of Python's manual)",
     )
     parser.add_argument("--brief-only", action="store_true", help="leave out the measured scenarios")
+    parser.add_argument(
+        "--fail",
+        choices=("summary", "questions", "key_terms"),
+        help="let one part of the brief fail, and see that the brief says so",
+    )
     return parser
 
 

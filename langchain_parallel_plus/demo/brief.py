@@ -22,10 +22,10 @@ from langchain_parallel_plus.demo.terms import extract_terms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from langchain_core.messages import AIMessage
     from langchain_core.runnables import Runnable
 
     from langchain_parallel_plus.demo.model import DemoModel
+    from langchain_parallel_plus.synthesis import SynthesisResult
 
 __all__ = ("INSTRUCTIONS", "PARTS", "brief_chain")
 
@@ -39,8 +39,10 @@ PARTS = {
 INSTRUCTIONS = "Write a brief from these parts: what the text is about, its key terms, and three questions to ask."
 
 
-def brief_chain(model: DemoModel, *, finished: Callable[[str, str], None]) -> Runnable[dict[str, str], AIMessage]:
-    """Return the chain from `{"document": text}` to the brief, a message that streams.
+def brief_chain(
+    model: DemoModel, *, finished: Callable[[str, str], None], failing: str | None = None
+) -> Runnable[dict[str, str], SynthesisResult]:
+    """Return the chain from `{"document": text}` to the brief, a message that streams, and what it was made from.
 
     No output parser follows the model: one that is interrupted first reads its input to the end, for the trace
     (`_transform_stream_with_config` of langchain-core 1.7), so that Ctrl-C would wait for the whole brief.
@@ -48,6 +50,7 @@ def brief_chain(model: DemoModel, *, finished: Callable[[str, str], None]) -> Ru
     Args:
         model: Writes the parts and the brief.
         finished: Called with the name and the text of each part when it is in, from the part's thread.
+        failing: The name of a part that is made to fail, to see what becomes of the brief.
     """
 
     def noted(part: str) -> Runnable[str, str]:
@@ -58,6 +61,8 @@ def brief_chain(model: DemoModel, *, finished: Callable[[str, str], None]) -> Ru
         return RunnableLambda(note, name="note")
 
     def ask(part: str) -> Runnable[Any, str]:
+        if part == failing:
+            return RunnableLambda(_fail, name="fail")
         prompt = ChatPromptTemplate.from_messages([("human", "{document}\n\n" + PARTS[part])])
         return prompt | model.chat(part) | StrOutputParser() | noted(part)
 
@@ -68,9 +73,14 @@ def brief_chain(model: DemoModel, *, finished: Callable[[str, str], None]) -> Ru
         RunnableParallelPlus[dict[str, str]]({part: ask(part) for part in PARTS}, name="parts of the brief")
         .with_policy(
             BranchPolicy(retry=RetryPolicy(max_attempts=4), timeout=TimeoutPolicy(run_timeout=120)),
-            key_terms=BranchPolicy(fallbacks=[counted], on_failure="drop"),
+            key_terms=BranchPolicy(fallbacks=() if failing == "key_terms" else [counted], on_failure="drop"),
         )
         .with_limits(RateLimiter(requests_per_minute=500, tokens_per_minute=200_000, name="demo"))
         .with_join(JoinPolicy(min_success=2, deadline=180))
     )
-    return parts | RunnableSynthesis(model.chat("brief"), instructions=INSTRUCTIONS)
+    return parts | RunnableSynthesis(model.chat("brief"), instructions=INSTRUCTIONS, with_provenance=True)
+
+
+def _fail(_: object) -> str:
+    msg = "made to fail by --fail"
+    raise ConnectionError(msg)

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 __all__ = ("show",)
 
 
-def show(source: str | None, stdin: BinaryIO, environ: Mapping[str, str], *, scenarios: bool = True) -> None:
+def show(
+    source: str | None,
+    stdin: BinaryIO,
+    environ: Mapping[str, str],
+    *,
+    scenarios: bool = True,
+    failing: str | None = None,
+) -> None:
     """Run the demo.
 
     Args:
@@ -31,6 +38,7 @@ def show(source: str | None, stdin: BinaryIO, environ: Mapping[str, str], *, sce
         stdin: Standard input.
         environ: Environment variables, which choose the model.
         scenarios: Whether to time the scenarios after the brief.
+        failing: The name of a part of the brief that is made to fail.
 
     Raises:
         Refusal: If something is for the user to put right.
@@ -41,7 +49,7 @@ def show(source: str | None, stdin: BinaryIO, environ: Mapping[str, str], *, sce
         say(f"model: {model.label}")
         document, note = fitted(document, model.window)
         say(f"document: {document.name}" + (f"; {note}, which is all that this model takes" if note else ""))
-        _stream_brief(document, model)
+        _stream_brief(document, model, failing)
     if not scenarios:
         return
     write("\n" + table_head())
@@ -49,7 +57,7 @@ def show(source: str | None, stdin: BinaryIO, environ: Mapping[str, str], *, sce
         write(table_row(measured))
 
 
-def _stream_brief(document: Document, model: DemoModel) -> None:
+def _stream_brief(document: Document, model: DemoModel, failing: str | None) -> None:
     parts: dict[str, str] = {}
     started = time.monotonic()
     telling, over = threading.Lock(), threading.Event()
@@ -64,13 +72,16 @@ def _stream_brief(document: Document, model: DemoModel) -> None:
         with telling:
             over.set()
 
-    chain = brief_chain(model, finished=finished)
+    chain = brief_chain(model, finished=finished, failing=failing)
     say("writing summary, questions and key terms at once ...")
     try:
         with collect_report() as report:
+            provenance = None
             for chunk in chain.stream({"document": document.text}):
-                write(chunk.text, end="")
-            write("\n")
+                if chunk.output is not None:
+                    write(chunk.output.text, end="")
+                provenance = chunk.provenance or provenance
+            write(f"\n\nThis brief: {provenance}\n")
     except (FanOutError, BrokenPipeError):
         raise  # too few parts to speak of, or nobody to show them to
     except BaseException:  # Ctrl-C, or the synthesis failed: the finished parts are the user's all the same

@@ -324,3 +324,12 @@ def wait_for(process: subprocess.Popen[str], *texts: str) -> None:
         assert line, f"the demo ended after: {''.join(seen)}"
         seen.append(line)
         missing = {text for text in missing if text not in line}
+
+
+@pytest.mark.parametrize(("part", "reason"), [("summary", "connection"), ("key_terms", "connection")])
+def test_a_brief_without_one_of_its_parts_says_so(part: str, reason: str) -> None:
+    with ProviderSimulator() as simulator:
+        done = demo("--brief-only", "--fail", part, "-", env=provider(simulator), input=TEXT)
+    assert done.returncode == 0, done.stderr
+    there = ", ".join(one for one in PARTS if one != part)
+    assert f"This brief: from 2 of 3 branches: {there}; missing: {part} ({reason}); 1 model call" in done.stdout
