@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from string import Formatter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import SkipValidation
 
@@ -48,6 +48,8 @@ class JoinText(Reducer[str]):
         )
         ```
     """
+
+    _strategy: ClassVar[str] = "join_text"
 
     template: SkipValidation[str | Mapping[str, str]] = _OUTPUT
     """How each output is written."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, aclosing, closing
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing, contextmanager
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.prompts import BasePromptTemplate
@@ -22,6 +24,7 @@ from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.fanout import checked_limits
 from langchain_parallel_plus.limits import RateLimiter
+from langchain_parallel_plus.observe import telling_synthesis
 from langchain_parallel_plus.synthesis.calls import Answer, Digests
 from langchain_parallel_plus.synthesis.counting import token_counter
 from langchain_parallel_plus.synthesis.declaration import (
@@ -234,8 +237,9 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Out
 
         def work(config: RunnableConfig, manager: CallbackManagerForChainRun) -> Any:
             reading = Reading.of(self._terms(), input)
-            self._reduce(reading, config, manager)
-            return self._result(self._answer(kwargs).invoke(reading.prompt, config, manager), reading)
+            with _told(reading, manager):
+                self._reduce(reading, config, manager)
+                return self._result(self._answer(kwargs).invoke(reading.prompt, config, manager), reading)
 
         return traced(self.get_name(), input, config, work)
 
@@ -244,8 +248,9 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Out
 
         async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun) -> Any:
             reading = Reading.of(self._terms(), input)
-            await self._areduce(reading, config, manager)
-            return self._result(await self._answer(kwargs).ainvoke(reading.prompt, config, manager), reading)
+            with _told(reading, manager, asyncio.get_running_loop().time):
+                await self._areduce(reading, config, manager)
+                return self._result(await self._answer(kwargs).ainvoke(reading.prompt, config, manager), reading)
 
         return await atraced(self.get_name(), input, config, work)
 
@@ -259,9 +264,10 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Out
         **kwargs: Any,
     ) -> Generator[Any, None, None]:
         reading = self._read(inputs, config, run_manager)
-        self._reduce(reading, config, run_manager)
-        for chunk in self._answer(kwargs).stream(reading.prompt, config, run_manager):
-            yield SynthesisResult(output=chunk) if self.with_provenance else chunk
+        with _told(reading, run_manager):
+            self._reduce(reading, config, run_manager)
+            for chunk in self._answer(kwargs).stream(reading.prompt, config, run_manager):
+                yield SynthesisResult(output=chunk) if self.with_provenance else chunk
         if self.with_provenance:
             yield SynthesisResult(provenance=reading.provenance)
 
@@ -275,10 +281,11 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Out
         **kwargs: Any,
     ) -> AsyncGenerator[Any, None]:
         reading = await self._aread(inputs, config, run_manager)
-        await self._areduce(reading, config, run_manager)
-        async with aclosing(self._answer(kwargs).astream(reading.prompt, config, run_manager)) as stream:
-            async for chunk in stream:
-                yield SynthesisResult(output=chunk) if self.with_provenance else chunk
+        with _told(reading, run_manager, asyncio.get_running_loop().time):
+            await self._areduce(reading, config, run_manager)
+            async with aclosing(self._answer(kwargs).astream(reading.prompt, config, run_manager)) as stream:
+                async for chunk in stream:
+                    yield SynthesisResult(output=chunk) if self.with_provenance else chunk
         if self.with_provenance:
             yield SynthesisResult(provenance=reading.provenance)
 
@@ -356,3 +363,17 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Out
 
     def _result(self, output: Any, reading: Reading) -> Any:
         return SynthesisResult(output=output, provenance=reading.provenance) if self.with_provenance else output
+
+
+@contextmanager
+def _told(
+    reading: Reading,
+    manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
+    now: Callable[[], float] = monotonic,
+) -> Iterator[None]:
+    """Tell listeners of the reductions and of the answer."""
+    inputs, handlers = len(reading.found.shown), manager.handlers
+    strategy = "map_reduce" if reading.reduces else "llm"
+    with telling_synthesis(strategy, run_id=manager.run_id, inputs=inputs, handlers=handlers, now=now) as told:
+        told["dropped"] = len(reading.found.missing)
+        yield

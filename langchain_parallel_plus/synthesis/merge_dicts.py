@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, SkipValidation
 
@@ -47,6 +47,8 @@ class MergeDicts(Reducer[dict[str, Any]]):
         parties = RunnableParallelPlus(seller=ask_seller, buyer=ask_buyer) | MergeDicts(on_conflict="list")
         ```
     """
+
+    _strategy: ClassVar[str] = "merge_dicts"
 
     on_conflict: SkipValidation[OnConflict] = "error"
     """What becomes of a key for which branches have different values."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable
@@ -95,6 +95,8 @@ class PickBest(Reducer[Any]):
         shortest = samples(chain, 4) | PickBest(lambda answer: -len(answer))
         ```
     """
+
+    _strategy: ClassVar[str] = "pick_best"
 
     judge: Runnable[Any, Any] | None = None
     """What chooses a label."""

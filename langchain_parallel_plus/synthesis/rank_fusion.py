@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.documents import Document
 from pydantic import SkipValidation
@@ -97,6 +97,8 @@ class RankFusion(Reducer[list[Any]]):
         documents = retriever.invoke("which exceptions are not errors?")
         ```
     """
+
+    _strategy: ClassVar[str] = "rank_fusion"
 
     k: float = 60
     """How little the first places are preferred."""

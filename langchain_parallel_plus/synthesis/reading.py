@@ -30,7 +30,8 @@ class Reading:
         self, terms: Terms, found: Gathered, blocks: Blocks, row: Sequence[Block], *, calls: int = 0, levels: int = 0
     ) -> None:
         self._terms = terms
-        self._found = found
+        self.found = found
+        """What came back of the branches, and what did not."""
         self._missing = blocks.missing(found.missing, found.cut_off)
         self._row = Row(blocks, row, terms.window(self._missing))
         self._calls = calls
@@ -52,6 +53,11 @@ class Reading:
     def plan(self) -> ReductionPlan:
         """The calls that are left."""
         return self._row.plan
+
+    @property
+    def reduces(self) -> bool:
+        """Whether it is more than fits a call."""
+        return self._levels > 0 or not self._row.fits
 
     def next_level(self) -> list[Sequence[Block]]:
         """Return the packs to reduce next; none if the answer can be written."""
@@ -77,7 +83,7 @@ class Reading:
     @property
     def provenance(self) -> SynthesisProvenance:
         """Where the answer comes from."""
-        found = self._found
+        found = self.found
         return SynthesisProvenance(
             contributed=found.contributed,
             missing=dict(found.missing),

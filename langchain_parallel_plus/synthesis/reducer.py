@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import patch_config
@@ -15,9 +18,12 @@ from langchain_parallel_plus._engine.chunks import whole
 from langchain_parallel_plus._engine.namespace import namespace
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
+from langchain_parallel_plus.observe import telling_synthesis
 from langchain_parallel_plus.synthesis.contributions import Contributions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 
 __all__ = ("Reducer", "Reducible")
@@ -30,6 +36,9 @@ class Reducer(SharedCapBatch, ClosingStreams, RunnableSerializable[Reducible, Ou
     """Makes one result of what the branches of a fan-out returned, whole: in a stream it is one chunk."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    _strategy: ClassVar[str]
+    """What it does, in a word or two, for traces."""
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -55,7 +64,8 @@ class Reducer(SharedCapBatch, ClosingStreams, RunnableSerializable[Reducible, Ou
         """
 
         def work(config: RunnableConfig, manager: CallbackManagerForChainRun) -> Output:
-            return self._reduce(self._given(input), patch_config(config, callbacks=manager.get_child()), **kwargs)
+            with self._told(input, manager) as given:
+                return self._reduce(given, patch_config(config, callbacks=manager.get_child()), **kwargs)
 
         output: Output = traced(self.get_name(), input, config, work)
         return output
@@ -64,8 +74,9 @@ class Reducer(SharedCapBatch, ClosingStreams, RunnableSerializable[Reducible, Ou
         """Make one result of the branches' outputs; see `invoke`."""
 
         async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun) -> Output:
-            child = patch_config(config, callbacks=manager.get_child())
-            return await self._areduce(self._given(input), child, **kwargs)
+            with self._told(input, manager, asyncio.get_running_loop().time) as given:
+                child = patch_config(config, callbacks=manager.get_child())
+                return await self._areduce(given, child, **kwargs)
 
         output: Output = await atraced(self.get_name(), input, config, work)
         return output
@@ -79,7 +90,9 @@ class Reducer(SharedCapBatch, ClosingStreams, RunnableSerializable[Reducible, Ou
         single: bool = False,
         **kwargs: Any,
     ) -> Generator[Output, None, None]:
-        yield self._reduce(self._given(whole(inputs)), config, **kwargs)
+        with self._told(whole(inputs), run_manager) as given:
+            result = self._reduce(given, config, **kwargs)
+        yield result
 
     async def _atransform(
         self,
@@ -91,10 +104,25 @@ class Reducer(SharedCapBatch, ClosingStreams, RunnableSerializable[Reducible, Ou
         **kwargs: Any,
     ) -> AsyncGenerator[Output, None]:
         chunks = [chunk async for chunk in inputs]
-        yield await self._areduce(self._given(whole(chunks)), config, **kwargs)
+        with self._told(whole(chunks), run_manager, asyncio.get_running_loop().time) as given:
+            result = await self._areduce(given, config, **kwargs)
+        yield result
 
-    def _given(self, value: Any) -> Contributions:
-        return Contributions.of(value, type(self).__name__)
+    @contextmanager
+    def _told(
+        self,
+        value: Any,
+        manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
+        now: Callable[[], float] = monotonic,
+    ) -> Iterator[Contributions]:
+        """Tell listeners of the work on `value`, and yield what the branches gave to it."""
+        given = Contributions.of(value, type(self).__name__)
+        inputs, handlers = len(given.outputs), manager.handlers
+        with telling_synthesis(
+            self._strategy, run_id=manager.run_id, inputs=inputs, handlers=handlers, now=now
+        ) as told:
+            told["dropped"] = len(given.missing)
+            yield given
 
     def _reduce(self, given: Contributions, config: RunnableConfig, **kwargs: Any) -> Output:
         return self._joined(given)

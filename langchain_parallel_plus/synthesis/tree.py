@@ -44,6 +44,11 @@ class Row:
         sizes = [block.tokens for block in self.row]
         return ReductionPlan(()) if self._window is None else plan_reduction(sizes, self._window)
 
+    @property
+    def fits(self) -> bool:
+        """Whether the answering call can read all of it."""
+        return self._window is None or sum(block.tokens for block in self.row) <= self._window.answer
+
     def next_level(self) -> list[Sequence[Block]]:
         """Return the packs that are to be reduced next; none if the row fits the answering call."""
         if self._window is None:

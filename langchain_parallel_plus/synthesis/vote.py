@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.messages import BaseMessage
 from pydantic import SkipValidation
@@ -55,6 +55,8 @@ class MajorityVote(Reducer[VoteResult]):
         print(result.winner, result.agreement)
         ```
     """
+
+    _strategy: ClassVar[str] = "vote"
 
     key: SkipValidation[Key | None] = None
     """What of an output is voted on."""
