@@ -1,6 +1,7 @@
 """What happened: events, and the consumers that make a report of them."""
 
 from langchain_parallel_plus.observe.aggregates import FanOutAggregate, Percentiles
+from langchain_parallel_plus.observe.compare import Comparison, Way, acompare, compare
 from langchain_parallel_plus.observe.correlation import CorrelationFilter
 from langchain_parallel_plus.observe.event import Event, subscribe, subscribed
 from langchain_parallel_plus.observe.limiter_state import LimiterState, RateState
@@ -22,6 +23,7 @@ __all__ = (
     "Attempt",
     "BranchMeasures",
     "BranchReport",
+    "Comparison",
     "CorrelationFilter",
     "Event",
     "FanOutAggregate",
@@ -35,7 +37,10 @@ __all__ = (
     "RunReport",
     "SynthesisReport",
     "Wait",
+    "Way",
+    "acompare",
     "collect_report",
+    "compare",
     "configure_otel",
     "genai_prices",
     "subscribe",
