@@ -8,6 +8,7 @@ from langchain_parallel_plus.observe.limiter_state import LimiterState, RateStat
 from langchain_parallel_plus.observe.measures import BranchMeasures, FanOutMeasures
 from langchain_parallel_plus.observe.otel import configure_otel
 from langchain_parallel_plus.observe.prices import Price, genai_prices
+from langchain_parallel_plus.observe.progress import progress
 from langchain_parallel_plus.observe.records import (
     Attempt,
     BranchReport,
@@ -43,6 +44,7 @@ __all__ = (
     "compare",
     "configure_otel",
     "genai_prices",
+    "progress",
     "subscribe",
     "subscribed",
     "telling_synthesis",
