@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel, RunnableSequence
 from langchain_core.runnables.graph import Graph
 from langchain_core.runnables.utils import Input
 from pydantic import Field, PrivateAttr, SkipValidation
@@ -19,6 +20,7 @@ from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus._engine.remade import Remade
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
+from langchain_parallel_plus.display.declared import DeclaredBranch, declared_html, declared_text
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits import RateLimiter
 from langchain_parallel_plus.observe.otel import watch
@@ -169,6 +171,27 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
             written["kwargs"] = {**rest, **{key: value for key, value in options.items() if value}}
         return written
 
+    def _repr_html_(self) -> str:
+        return declared_html(self.get_name(), self._facts(), self._declared())
+
+    def __str__(self) -> str:
+        return declared_text(self.get_name(), self._facts(), self._declared())
+
+    def _facts(self) -> list[str]:
+        many = len(self.steps__)
+        counted = "1 branch" if many == 1 else f"{many} branches"
+        return [counted] if self.join is None else [counted, repr(self.join)]
+
+    def _declared(self) -> list[DeclaredBranch]:
+        """Return each branch in words, with its policy and its limits as they apply."""
+        found = []
+        for key, step in self.steps__.items():
+            policy = self.policies.for_branch(key)
+            limits = (*self.limits, *([policy.limiter] if policy.limiter is not None else []))
+            shown = repr(replace(policy, limiter=None)).removeprefix("BranchPolicy(").removesuffix(")")
+            found.append(DeclaredBranch(key, _steps(step), shown or "-", ", ".join(map(_quota, limits)) or "-"))
+        return found
+
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
         """Return the graph of the fan-out: each branch between one input and one output, its first node named by it."""
         graph = Graph()
@@ -274,6 +297,14 @@ def _named(branch: Graph, key: str) -> Graph:
     if first is not None:
         branch.nodes[first.id] = first.copy(name=f"{key}: {first.name}")
     return branch
+
+
+def _steps(step: Runnable[Any, Any]) -> str:
+    return " | ".join(map(_steps, step.steps)) if isinstance(step, RunnableSequence) else step.get_name()
+
+
+def _quota(limiter: RateLimiter) -> str:
+    return limiter.name or repr(limiter)
 
 
 def _is_branch(value: object) -> bool:

@@ -21,10 +21,10 @@ ALLOWED = {
     "providers": BASE,
     "limits": BASE | {"providers"},
     "observe": BASE | {"display"},
-    "display": {"observe"},
+    "display": {"observe"},  # what is shown comes as records of runs, or as words
     "_engine": DATA,
     "resilient": ENGINE,
-    "fanout": ENGINE | {"resilient"},
+    "fanout": ENGINE | {"resilient", "display"},  # a fan-out shows itself
     "synthesis": ENGINE | {"fanout", "resilient"},
     "testing": BASE,
 }

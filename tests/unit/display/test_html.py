@@ -1,0 +1,131 @@
+"""What notebooks show: all of it survives their sanitizer, and nothing of it is anybody's markup but ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langchain_parallel_plus import BranchPolicy, JoinPolicy, RateLimiter, RetryPolicy, RunnableParallelPlus
+from langchain_parallel_plus.display.text import report_text
+from langchain_parallel_plus.display.waterfall import report_html
+from langchain_parallel_plus.observe import RunReport, collect_report, compare
+from langchain_parallel_plus.testing import ScriptedChatModel
+from tests.unit.display.sanitizer import survives
+
+HOSTILE = '<script>alert("1")</script>\n\x1b[31m"\' onmouseover="x" & </div>'
+RETRY = BranchPolicy(retry=RetryPolicy(max_attempts=2, initial_interval=0.001, jitter=False), on_failure="keep")
+
+
+def _bad(_: Any) -> Any:
+    raise ConnectionError(HOSTILE)
+
+
+def _run(fan_out: RunnableParallelPlus[Any], times: int = 1, **options: Any) -> RunReport:
+    with collect_report(**options) as report:
+        fan_out.batch(["ask"] * times)
+    return report
+
+
+def test_a_report_survives_with_hostile_names_and_errors() -> None:
+    model = ScriptedChatModel(["well"], cycle=True, model="small")
+    limiter = RateLimiter(requests_per_minute=1e6, name=f"hostile {HOSTILE}")
+    inner: RunnableParallelPlus[Any] = RunnableParallelPlus({f"in {HOSTILE}": model})
+    fan_out = RunnableParallelPlus({HOSTILE: _bad, "nested": inner, "model": model}, name=HOSTILE)
+    report = _run(fan_out.with_policy(RETRY).with_limits(limiter), prices={"small": (1, 2)})
+    html = report._repr_html_()
+    shown = survives(html)
+    assert "<script" not in html
+    assert '<script>alert("1")</script>' in shown
+    assert "critical branch" in shown
+    text = str(report)
+    assert "\x1b" not in text
+    assert "<script>" in text
+    json.loads(report.to_json())
+
+
+def test_many_runs_show_percentiles_and_the_slowest_run() -> None:
+    report = _run(RunnableParallelPlus(a=len, b=len), times=5)
+    shown = survives(report_html(report))
+    assert "p95" in shown
+    assert "the slowest run" in shown
+    assert "4 more, the slowest first" in shown
+    assert "p95" in report_text(report)
+
+
+def test_of_many_branches_the_first_fifty_are_shown() -> None:
+    report = _run(RunnableParallelPlus({f"b{i}": len for i in range(260)}))
+    html = report_html(report)
+    assert "210 more branches" in survives(html)
+    assert "... and 60 more" in survives(html)
+    assert html.index("b49") < html.index("<details") < html.index("b50")
+    assert "... and 210 more branches" in str(report)
+
+
+def test_nothing_ran() -> None:
+    with collect_report() as report:
+        pass
+    assert survives(report._repr_html_()) == str(report) == "no fan-out ran"
+
+
+def test_a_page_is_written(tmp_path: Path) -> None:
+    report = _run(RunnableParallelPlus(a=len))
+    html = report.to_html(tmp_path / "report.html")
+    written = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert written.startswith("<!DOCTYPE html>")
+    assert html in written
+
+
+def test_a_trace_is_of_complete_events_that_nest() -> None:
+    trace = _run(RunnableParallelPlus(a=_bad, b=len).with_policy(RETRY)).to_chrome_trace()
+    events = json.loads(json.dumps(trace))["traceEvents"]
+    assert {one["ph"] for one in events} == {"M", "X"}
+    assert {one["args"]["name"] for one in events if one["name"] == "thread_name"} == {"fan-out", "a", "b"}
+    by_thread: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for one in events:
+        if one["ph"] == "X":
+            assert one["dur"] >= 0
+            by_thread.setdefault((one["pid"], one["tid"]), []).append((one["ts"], one["ts"] + one["dur"]))
+    for spans in by_thread.values():
+        for start, end in spans:
+            for other, after in spans:
+                assert not start + 0.01 < other < end - 0.01 or after <= end + 0.01
+
+
+def test_rows_are_flat() -> None:
+    rows = _run(RunnableParallelPlus(a=_bad, b=len).with_policy(RETRY)).rows()
+    assert [one["branch"] for one in rows] == ["a", "b"]
+    assert [one["attempts"] for one in rows] == [2, 1]
+    assert all(not isinstance(value, (list, dict)) for one in rows for value in one.values())
+
+
+@pytest.mark.parametrize("branches", [2, 260])
+def test_a_fan_out_shows_what_it_is(branches: int) -> None:
+    steps: dict[str, Any] = {HOSTILE: len, "two": RunnableParallelPlus(x=len) | len}
+    steps |= {f"b{i}": len for i in range(branches - 2)}
+    limiter = RateLimiter(requests_per_minute=5, name="shown quota")
+    fan_out = RunnableParallelPlus(steps, name="research", join=JoinPolicy(min_success=1))
+    fan_out = fan_out.with_policy(RETRY, two=BranchPolicy(weight=3)).with_limits(limiter)
+    html = survives(fan_out._repr_html_())
+    text = str(fan_out)
+    for shown in (html, text):
+        assert f", {branches} branches, JoinPolicy(min_success=1)" in shown
+        assert "retry=RetryPolicy(max_attempts=2" in shown
+        assert "RunnableParallel<x> | len" in shown
+        assert "shown quota" in shown
+        assert "<script>alert" in shown
+        assert ("210 more branches" in shown) == (branches == 260)
+
+
+def test_a_plain_fan_out_has_no_policy_and_no_limits() -> None:
+    assert str(RunnableParallelPlus(length=len)).splitlines() == [
+        "RunnableParallel<length>, 1 branch",
+        "branch  runnable  policy  limits",
+        "length  len       -       -",
+    ]
+
+
+def test_a_comparison_survives() -> None:
+    assert "RunnableParallel" in survives(compare(RunnableParallelPlus(a=len, b=len), ["in"])._repr_html_())
