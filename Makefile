@@ -37,8 +37,9 @@ typecheck: $(STAMP)-dev ## Check types only
 bench: $(STAMP)-test ## Measure against RunnableParallel, side by side in one run
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
+# What they print is kept in the files; `.venv/bin/python -m tests.notebooks` writes it anew.
 notebooks: $(STAMP)-dev ## Run the notebooks
-	@echo "there are no notebooks yet"
+	@PYTHONWARNINGS=error $(BIN)/python -m pytest -q --nbmake --nbmake-timeout=60 notebooks $(ARGS)
 
 clean: ## Remove .venv and caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The notebooks: `make notebooks` runs them, this keeps what they show."""
