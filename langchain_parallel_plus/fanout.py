@@ -197,11 +197,11 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
         graph = Graph()
         start = graph.add_node(self.get_input_schema(config))
         end = graph.add_node(self.get_output_schema(config))
-        for key, step in self.steps__.items():
+        for (key, step), declared in zip(self.steps__.items(), self._declared(), strict=True):
             branch = step.get_graph(config)
             branch.trim_first_node()
             branch.trim_last_node()
-            first, last = graph.extend(_named(branch, key))
+            first, last = graph.extend(_named(branch, key, declared))
             graph.add_edge(start, first or end)
             if last is not None:
                 graph.add_edge(last, end)
@@ -291,11 +291,13 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
         return branch
 
 
-def _named(branch: Graph, key: str) -> Graph:
-    """Return the branch's graph with the branch's name on its first node."""
+def _named(branch: Graph, key: str, declared: DeclaredBranch) -> Graph:
+    """Return the branch's graph with the branch's name on its first node, and its policy and limits, if it has any."""
     first = branch.first_node()
     if first is not None:
-        branch.nodes[first.id] = first.copy(name=f"{key}: {first.name}")
+        told = {"policy": declared.policy, "limits": declared.limits}
+        metadata = {**(first.metadata or {}), **{name: value for name, value in told.items() if value != "-"}}
+        branch.nodes[first.id] = first.copy(name=f"{key}: {first.name}")._replace(metadata=metadata or first.metadata)
     return branch
 
 

@@ -129,3 +129,14 @@ def test_a_plain_fan_out_has_no_policy_and_no_limits() -> None:
 
 def test_a_comparison_survives() -> None:
     assert "RunnableParallel" in survives(compare(RunnableParallelPlus(a=len, b=len), ["in"])._repr_html_())
+
+
+def test_a_fan_outs_graph_says_how_its_branches_are_treated() -> None:
+    policy = BranchPolicy(retry=RetryPolicy(max_attempts=4))
+    fan_out = (
+        RunnableParallelPlus(length=len).with_policy(policy).with_limits(RateLimiter(concurrency=2, name="openai"))
+    )
+    drawn = fan_out.get_graph().draw_mermaid()
+    assert "policy = retry=RetryPolicy#40;max_attempts=4#41;" in drawn
+    assert "limits = openai" in drawn
+    assert "policy" not in RunnableParallelPlus(length=len).get_graph().draw_mermaid()
