@@ -85,7 +85,8 @@ def _title(fan_out: FanOutReport) -> Html:
     where = f" in {'/'.join(fan_out.path)}" if fan_out.path else ""
     state = "" if fan_out.outcome in (None, "ok") else f", {fan_out.outcome}"
     head = tag("b", text(fan_out.name + where, 80), font_size="14px")
-    facts = text(f"{took}{state}, {len(fan_out.own_branches)} branches")
+    many = len(fan_out.own_branches)
+    facts = text(f"{took}{state}, {many} branch{'es' * (many != 1)}")
     return tag(
         "div",
         tag("div", head, Html(" &#160; "), facts),

@@ -94,7 +94,8 @@ def timeline(branch: BranchReport) -> Timeline:
     tried = common(union((one.started, one.ended) for one in attempts), whole)
     below = _Below.of(branch)
     wasted_below = minus(below.wasted, below.active)
-    calling = union((one.started, one.ended) for one in branch.model_calls)
+    # A call that was cancelled with its attempt is told of only when the branch ends.
+    calling = common(union((one.started, one.ended) for one in branch.model_calls), tried)
     busy = union(below.active, wasted_below, calling)
     waiting = union(below.wait, ((one.started, one.ended) for one in branch.wait_log))
     wait = common(minus(waiting, busy), whole)

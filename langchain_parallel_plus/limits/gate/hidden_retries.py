@@ -25,7 +25,8 @@ _GOOGLE_DEFAULT: Final = 5
 _FIELD_IN_REPR: Final = re.compile(r"\bmax_retries=(\d{1,4})\b")
 _LONGEST_REPR: Final = 65_536
 
-_warned: dict[tuple[str, str], object] = {}
+_warned: dict[tuple[str, str, str], object] = {}
+"""By class, model and setting: what was looked at already."""
 
 
 class HiddenRetriesWarning(UserWarning):
@@ -83,7 +84,7 @@ def warn_of_hidden_retries(serialized: object, *, provider: str, model: str, lim
         limiter: Name of a limiter that governs the call.
     """
     kind = _class_name(serialized)
-    key = (kind, model)
+    key = (kind, model, _setting(serialized))
     if key in _warned:
         return
     retries = hidden_retries(serialized, provider)
@@ -100,6 +101,12 @@ def warn_of_hidden_retries(serialized: object, *, provider: str, model: str, lim
         HiddenRetriesWarning,
         stacklevel=2,
     )
+
+
+def _setting(serialized: object) -> str:
+    """Return what `max_retries` is set to, if that is quickly told: of every call it is asked."""
+    fields = serialized.get("kwargs") if isinstance(serialized, Mapping) else None
+    return repr(fields.get("max_retries"))[:20] if isinstance(fields, Mapping) else ""
 
 
 def _class_name(serialized: object) -> str:

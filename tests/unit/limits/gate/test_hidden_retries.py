@@ -114,6 +114,15 @@ def test_each_class_and_name_is_warned_of_once() -> None:
     assert warned(silent, model="c") == []
 
 
+def test_a_model_that_does_not_retry_hides_no_other_one_of_its_name() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for retries in (0, 2, 2):
+            model = ChatOpenAI(model="gpt-4o-mini", api_key="k", max_retries=retries)
+            warn_of_hidden_retries(dumpd(model), provider="openai", model="gpt-4o-mini", limiter="l")
+    assert len(caught) == 1
+
+
 def test_threads_warn_once_together() -> None:
     barrier = threading.Barrier(8)
 
