@@ -31,7 +31,13 @@ def comparison_html(told: Comparison) -> Html:
     longest = max(way.seconds for way in told.ways)
     rows = [_row(way, longest) for way in told.ways]
     table = tag(
-        "table", tag("tbody", *rows), width="100%", table_layout="fixed", border_collapse="collapse", margin="0"
+        "table",
+        tag("tbody", *rows),
+        width="100%",
+        table_layout="fixed",
+        border_collapse="collapse",
+        margin="0",
+        font_size="13px",
     )
     verdict = tag("div", tag("b", text(told.verdict, 300)), margin="6px 0 0 0")
     return tag("div", table, verdict, font_size="13px", line_height="1.4", max_width="900px")
