@@ -21,6 +21,8 @@ __all__ = ("Comparison", "Way", "acompare", "compare")
 
 _PAYS_FROM = 1.1
 """How many times faster it must be, for one measurement each to mean anything."""
+_SAVES_FROM = 0.01
+"""Seconds that it must save; less is the noise of a machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,8 @@ class Comparison:
         """Whether the chain is better run as it is than one after another."""
         if self.ours.succeeded != self.sequential.succeeded:
             return self.ours.succeeded > self.sequential.succeeded
-        return self.speedup is not None and self.speedup >= _PAYS_FROM
+        saved = self.sequential.seconds - self.ours.seconds
+        return self.speedup is not None and self.speedup >= _PAYS_FROM and saved >= _SAVES_FROM
 
     @property
     def verdict(self) -> str:

@@ -79,6 +79,12 @@ def test_threads_are_compared_too() -> None:
     assert not any(way.failed for way in told.ways)
 
 
+def test_work_of_no_length_does_not_pay() -> None:
+    told = compare(RunnableParallelPlus(a=len, b=len), ["in"])
+    assert not told.pays
+    assert "too short" in told.verdict
+
+
 @pytest.mark.parametrize("inputs", ["text", {"document": "x"}, [], None])
 def test_inputs_that_are_no_list_are_refused(inputs: Any) -> None:
     with pytest.raises(DeclarationError, match="compare"):
