@@ -42,7 +42,7 @@ class Way:
         return self.inputs - self.failed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Comparison:
     """Three ways to run one chain on the same inputs, once each, and what follows."""
 
@@ -82,6 +82,9 @@ class Comparison:
         from langchain_parallel_plus.display.comparison import comparison_text  # display reads observe
 
         return comparison_text(self)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         from langchain_parallel_plus.display.comparison import comparison_html
