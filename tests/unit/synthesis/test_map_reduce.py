@@ -20,11 +20,13 @@ from langchain_parallel_plus import (
     BranchPolicy,
     CoverageError,
     DeclarationError,
+    Fallback,
     FanOutError,
     JoinPolicy,
     RateLimiter,
     RetryPolicy,
     RunnableSynthesis,
+    RunnableWithPolicy,
     SynthesisError,
 )
 from langchain_parallel_plus.synthesis import JoinText, MajorityVote, MapReduce
@@ -107,6 +109,26 @@ async def test_items_are_retried_and_replaced_one_by_one(mode: Mode) -> None:
     chain = MapReduce(work, JoinText(separator=" "), policy=policy)
     assert await mode.run(chain, ["good", "flaky", "bad"], None) == "good flaky no bad"
     assert sorted(calls) == ["bad", "flaky", "flaky", "flaky", "good"]
+
+
+async def test_a_fallback_for_some_errors_is_given_the_item_and_keeps_to_its_own_policy(mode: Mode) -> None:
+    calls: list[str] = []
+
+    def work(item: str) -> str:
+        raise {"slow": TimeoutError, "bad": ValueError}[item](item)
+
+    def flaky(item: str) -> str:
+        calls.append(item)
+        raise ConnectionError("down")
+
+    once = RunnableWithPolicy(flaky, BranchPolicy(retry=RetryPolicy(max_attempts=2, initial_interval=0.001)))
+    policy = BranchPolicy(
+        retry=RetryPolicy(max_attempts=3, initial_interval=0.001, retry_on=ConnectionError),
+        fallbacks=[Fallback(lambda item: f"in time: {item}", on="timeout"), once, lambda item: f"at last: {item}"],
+    )
+    chain = MapReduce(work, JoinText(separator="; "), policy=policy)
+    assert await mode.run(chain, ["slow", "bad"], None) == "in time: slow; at last: bad"
+    assert calls == ["bad", "bad"]
 
 
 async def test_a_join_asks_for_some_of_the_items(mode: Mode) -> None:
