@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableGenerator, RunnableLambda
@@ -30,6 +31,7 @@ from langchain_parallel_plus import (
     SynthesisError,
 )
 from langchain_parallel_plus.synthesis import JoinText, MajorityVote, MapReduce
+from langchain_parallel_plus.synthesis.counting import estimated_tokens
 from langchain_parallel_plus.testing import ScriptedChatModel
 from tests.modes import Mode
 from tests.unit.synthesis.loading import loaded
@@ -274,12 +276,41 @@ async def test_an_empty_list_is_refused_before_anything_is_called(mode: Mode) ->
         ({"policy": 3}, "the policy of MapReduce must be a BranchPolicy"),
         ({"join": "all"}, "MapReduce.join takes a JoinPolicy"),
         ({"limits": "openai"}, "limits takes RateLimiters"),
-        ({"split": 3}, "MapReduce.split"),
+        ({"split": "pages"}, "MapReduce.split"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DeclarationError, match=message):
         MapReduce(len, total, **options)
+
+
+async def test_a_text_is_split_into_parts_of_so_many_tokens(mode: Mode) -> None:
+    text = "One word.\n\n" * 100
+    parts: MapReduce[Any] = MapReduce(lambda part: part, dict, split=100)
+    expected = parts.invoke(text)
+    assert await mode.run(parts, text, None) == await mode.run(parts, Document(text), None) == expected
+    assert "".join(expected.values()) == text
+    assert len(expected) == 3
+    assert all(estimated_tokens(part) <= 100 for part in expected.values())
+    assert loaded(MapReduce(MajorityVote(), JoinText(), split=100), MapReduce, MajorityVote, JoinText).split == 100
+
+
+@pytest.mark.parametrize("value", [["a", "list"], {"a": 1}, 3, None, b"bytes"])
+async def test_what_is_no_text_is_not_split_into_tokens(mode: Mode, value: Any) -> None:
+    with pytest.raises(SynthesisError, match=r"MapReduce\(split=100\) takes a text or a Document, got"):
+        await mode.run(MapReduce(len, total, split=100), value, None)
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_text_has_no_parts(text: str) -> None:
+    with pytest.raises(CoverageError, match="nothing was called"):
+        MapReduce(len, total, split=100).invoke(text)
+
+
+@pytest.mark.parametrize("split", [0, -1, 2.5, True, "paragraphs"])
+def test_what_cannot_split_is_refused(split: Any) -> None:
+    with pytest.raises(DeclarationError, match=r"MapReduce.split"):
+        MapReduce(len, total, split=split)
 
 
 def test_it_travels() -> None:
