@@ -322,3 +322,11 @@ def test_it_travels() -> None:
     assert (again.policy.on_failure, again.join) == ("drop", JoinPolicy(min_success=1))
     assert chain.get_name() == "MapReduce"
     assert chain.get_input_schema().model_json_schema()
+
+
+async def test_items_whose_keys_read_alike_are_refused_before_anything_is_called(mode: Mode) -> None:
+    called: list[str] = []
+    with pytest.raises(SynthesisError, match="MapReduce was given two branches called '1'"):
+        await mode.run(MapReduce(called.append, len), {1: "a", "1": "b"}, None)
+    assert not called
+    assert await mode.run(MapReduce(len, dict), {1: "a", 2: "bc"}, None) == {"1": 1, "2": 2}

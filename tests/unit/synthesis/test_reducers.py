@@ -161,3 +161,12 @@ async def test_retries_and_fallbacks_go_around_it(tasks: Mode) -> None:
     fan_out = RunnableParallelPlus(a=lambda x: "yes", b=lambda x: "no").with_policy(BranchPolicy(on_failure="keep"))
     chain = fan_out | MajorityVote(min_agreement=0.9).with_fallbacks([JoinText(separator=" or ")])
     assert await tasks.run(chain, "question", None) == "yes or no"
+
+
+@every_reducer
+async def test_two_keys_that_read_alike_are_refused_and_none_is_lost(
+    reducer: Reducer[Any], outputs: dict[str, Any], mode: Mode
+) -> None:
+    one = next(iter(outputs.values()))
+    with pytest.raises(SynthesisError, match=rf"{type(reducer).__name__} was given two branches called '1'"):
+        await mode.run(reducer, {1: one, "1": one}, None)
