@@ -143,9 +143,7 @@ class PolicyRun(GuardedCall):
             self._budget.give_back()
         if isinstance(action, Call):
             self.scope.tally.fell_back = True
-            self._warn(
-                "%s in call %d; going on with fallback %d: %s", classified, call.number, action.target, error
-            )
+            self._warn("%s in call %d; going on with fallback %d: %s", classified, call.number, action.target, error)
         elif isinstance(action, Sleep):
             self._warn("%s in call %d; again in %.3g s: %s", classified, call.number, action.seconds, error)
         return action

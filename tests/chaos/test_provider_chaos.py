@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextvars import copy_context
@@ -100,6 +101,29 @@ class Told:
                 self.rate_limited += 1
 
 
+class Pulse:
+    """Measures how long this process was kept from running: a machine that stands still makes timeouts fire."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat)
+
+    def _beat(self) -> None:
+        last = time.monotonic()
+        while not self._over.wait(0.02):
+            now = time.monotonic()
+            self.longest, last = max(self.longest, now - last), now
+
+    def __enter__(self) -> Pulse:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
 @pytest.fixture
 def provider() -> Iterator[ProviderSimulator]:
     with ProviderSimulator(fail=faults(), latency=0.005) as running:
@@ -148,7 +172,7 @@ async def test_every_input_has_one_outcome_and_nothing_is_left(
     hedge = HedgePolicy(0.1, budget=0.1, window=600)
     policy = BranchPolicy(
         retry=RetryPolicy(max_attempts=3, initial_interval=0.01, max_interval=0.05, budget=retry_budget),
-        timeout=TimeoutPolicy(attempt_timeout=0.9, first_chunk_timeout=0.7, idle_timeout=0.7),
+        timeout=TimeoutPolicy(attempt_timeout=1.8, first_chunk_timeout=1.4, idle_timeout=1.4),
         hedge=hedge,
         breaker=CircuitBreaker(failure_ratio=0.9, minimum_calls=50),
         on_failure="keep",
@@ -163,7 +187,7 @@ async def test_every_input_has_one_outcome_and_nothing_is_left(
     inputs = [f"question {number}" for number in range(INPUTS)]
     config = {"max_concurrency": 2 * BRANCHES * AT_ONCE}  # a cap that is full has no room for hedges
     outputs: list[Any] = []
-    with subscribed(told):
+    with subscribed(told), Pulse() as pulse:
         for start in range(0, INPUTS, AT_ONCE):
             group = inputs[start : start + AT_ONCE]
             if tasks:
@@ -176,7 +200,9 @@ async def test_every_input_has_one_outcome_and_nothing_is_left(
         assert sorted(output) == sorted(step.steps__)
     ended = [one for output in outputs for one in output.values()]
     failures = [one for one in ended if isinstance(one, BranchFailure)]
-    assert 0 < len(failures) < 0.15 * CALLS
+    assert failures
+    if pulse.longest < 0.3:
+        assert len(failures) < 0.15 * CALLS, Counter((one.kind, one.message[:60]) for one in failures).most_common(6)
     assert all(one.content for one in ended if not isinstance(one, BranchFailure))
     assert set(told.ends.values()) == {1}
     assert len(told.ends) == CALLS
