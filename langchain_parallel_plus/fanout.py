@@ -149,7 +149,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
 
     def _check_deadline(self) -> None:
         if self.join is not None:
-            self.policies.checked_within(self.join.deadline, tuple(self.steps__))
+            self.policies.checked_within(self.join, tuple(self.steps__))
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence  # noqa: TC003
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_parallel_plus.errors import DeclarationError, UnknownBranchError
 from langchain_parallel_plus.limits import Cost, RateLimiter
@@ -16,6 +16,9 @@ from langchain_parallel_plus.policy.foreign import retry_of, timeout_of
 from langchain_parallel_plus.policy.hedge import HedgePolicy
 from langchain_parallel_plus.policy.retry import RetryPolicy  # noqa: TC001 - pydantic reads the annotations
 from langchain_parallel_plus.policy.timeout import TimeoutPolicy  # noqa: TC001
+
+if TYPE_CHECKING:
+    from langchain_parallel_plus.policy.join import JoinPolicy
 
 __all__ = ("BranchPolicies", "BranchPolicy", "OnFailure", "checked_policy")
 
@@ -162,19 +165,21 @@ class BranchPolicies:
             merged[key] = policy.over(merged[key]) if key in merged else policy
         return BranchPolicies(default.over(self.default) if default is not None else self.default, merged)
 
-    def checked_within(self, deadline: float | None, branches: Sequence[str]) -> None:
+    def checked_within(self, join: JoinPolicy, branches: Sequence[str]) -> None:
         """Refuse what the fan-out's deadline would never let happen.
 
         Raises:
             DeclarationError: A branch's hedge would begin after the deadline.
         """
-        if deadline is None:
+        deadline = join.branch_deadline
+        if join.deadline is None or deadline is None:
             return
+        written = f"deadline={join.deadline:g}" + (f", reserve={join.reserve:g}" if join.reserve else "")
         for key in branches:
             hedge = self.for_branch(key).hedge
             if hedge is not None and not isinstance(hedge.delay, str) and hedge.delay >= deadline:
                 when = f"before branch {key!r} is hedged, after {hedge.delay:g} s"
-                msg = f"JoinPolicy(deadline={deadline:g}) is over {when}"
+                msg = f"JoinPolicy({written}) is over {when}"
                 raise DeclarationError(msg, help=f"use a delay well below {deadline:g} s, or delay='p95'")
 
     def checked_for(self, branches: Sequence[str]) -> BranchPolicies:

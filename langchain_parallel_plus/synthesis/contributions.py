@@ -58,11 +58,14 @@ def named_outputs(value: object, reducer: str) -> dict[str, Any]:
     """Return what stands at each name of a dict, or in each place of a list.
 
     Raises:
-        SynthesisError: It is neither.
+        SynthesisError: It is neither, or two of its keys are the same as text.
     """
     if isinstance(value, Mapping):
         ordered = value.in_order if isinstance(value, FanOutDict) else value
-        return {str(name): output for name, output in ordered.items()}
+        named = {str(name): output for name, output in ordered.items()}
+        if len(named) < len(ordered):
+            raise _alike(ordered, reducer)
+        return named
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
         return {f"item_{place}": output for place, output in enumerate(value, start=1)}
     msg = f"{reducer} takes a fan-out's dict of outputs by branch, or a list of outputs, got {kind_of(value)}"
@@ -83,6 +86,13 @@ def asked(what: str, branch: str) -> Iterator[None]:
     except Exception as error:
         add_note(error, what, f"{what} raised this for the output of branch {branch!r}")
         raise
+
+
+def _alike(value: Mapping[Any, Any], reducer: str) -> SynthesisError:
+    by_name: dict[str, Any] = {}
+    first, again = next((by_name[str(key)], key) for key in value if by_name.setdefault(str(key), key) is not key)
+    msg = f"{reducer} was given two branches called {str(again)!r}: the keys {first!r} and {again!r}"
+    return SynthesisError(msg, help="keys are the names of branches: make them different texts")
 
 
 def _absence(output: object) -> str | None:

@@ -12,7 +12,8 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_parallel_plus._engine.chunks import whole
 from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus.fanout import RunnableParallelPlus
-from langchain_parallel_plus.policy import BranchPolicies, BranchPolicy
+from langchain_parallel_plus.policy import BranchPolicies, BranchPolicy, Fallback
+from langchain_parallel_plus.resilient import RunnableWithPolicy
 
 if TYPE_CHECKING:
     from langchain_parallel_plus.limits import RateLimiter
@@ -91,9 +92,18 @@ def _for_item(policy: BranchPolicy, key: str) -> BranchPolicy:
     cost = policy.cost
     return replace(
         policy,
-        fallbacks=tuple(_OnItem(one, key) for one in policy.fallbacks),
+        fallbacks=tuple(_fallback(one, key) for one in policy.fallbacks),
         cost=(lambda items: cost(items[key])) if callable(cost) else cost,
     )
+
+
+def _fallback(given: Any, key: str) -> Any:
+    """Return a fallback that is given the item; what it is for, and its own policy, stay where they are looked for."""
+    if isinstance(given, Fallback):
+        return replace(given, runnable=_fallback(given.runnable, key))
+    if isinstance(given, RunnableWithPolicy):
+        return RunnableWithPolicy(_OnItem(given.bound, key), _for_item(given.policy, key), name=given.name)
+    return _OnItem(given, key)
 
 
 def _at_most(join: JoinPolicy | None, items: int) -> JoinPolicy | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +18,13 @@ from langchain_parallel_plus._engine.namespace import namespace
 from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
-from langchain_parallel_plus.errors import CoverageError, DeclarationError, SynthesisError
+from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.fanout import RunnableParallelPlus, checked_limits
 from langchain_parallel_plus.limits import RateLimiter
 from langchain_parallel_plus.outcome import FanOutDict
 from langchain_parallel_plus.policy import BranchPolicy, JoinPolicy, checked_policy
 from langchain_parallel_plus.policy.plain import join_of, plain, policy_of
-from langchain_parallel_plus.synthesis.contributions import kind_of, named_outputs
-from langchain_parallel_plus.synthesis.declared import plain_function
+from langchain_parallel_plus.synthesis.itemising import Split, checked_split, itemised
 from langchain_parallel_plus.synthesis.items import fan_out_over
 
 if TYPE_CHECKING:
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
     from langchain_core.runnables.utils import ConfigurableFieldSpec
 
 __all__ = ("MapReduce",)
-
-Split = Callable[[Any], Sequence[Any]]
-"""Makes the items of the input."""
 
 
 class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output]):
@@ -50,8 +46,9 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
     Args:
         mapper: What is run on each item: a runnable or a function.
         reducer: What is run on the dict of results by item.
-        split: Makes the list of items of the input, such as the pages of a document: a function. Left out, the input
-            is the list, or a dict of items by name.
+        split: Makes the list of items of the input: a function, such as one from a document to its pages; or a number,
+            by which a text or a Document is split between paragraphs, else sentences, into parts of at most so many
+            tokens (four characters are taken for one). Left out, the input is the list, or a dict of items by name.
         policy: How each item is retried, timed out and replaced, and what its failure means: by default the whole run
             fails with it; `on_failure="keep"` and `"drop"` leave it out. Fallbacks and `cost` are given the item.
         join: When enough items are in. One that asks for more items than there are asks for all of them.
@@ -68,6 +65,7 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
         ```python
         total = MapReduce(len, lambda lengths: sum(lengths.values()))
         assert total.invoke(["a", "bcd"]) == 4
+        brief = MapReduce(summarise, RunnableSynthesis(llm), split=2_000)
         ```
     """
 
@@ -102,7 +100,7 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
         super().__init__(
             mapper=coerce_to_runnable(mapper),
             reducer=coerce_to_runnable(reducer),
-            split=plain_function(split, "MapReduce.split", "for example split=lambda text: text.split('\\n\\n')"),
+            split=checked_split(split),
             policy=checked.checked_charge("the policy of MapReduce"),
             join=_checked_join(join),
             limits=checked_limits(limits),
@@ -148,7 +146,7 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
         """Run `mapper` on each item and `reducer` on what came back; further arguments go to `reducer`."""
 
         def work(config: RunnableConfig, manager: CallbackManagerForChainRun) -> Output:
-            items = self._items(input)
+            items = itemised(input, self.split)
             results = self._fan_out(items).invoke(items, _child(config, manager, "map"))
             return self.reducer.invoke(results, _child(config, manager, "reduce"), **kwargs)
 
@@ -159,7 +157,7 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
         """Run `mapper` on each item and `reducer` on what came back; further arguments go to `reducer`."""
 
         async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun) -> Output:
-            items = self._items(input)
+            items = itemised(input, self.split)
             results = await self._fan_out(items).ainvoke(items, _child(config, manager, "map"))
             reducer = for_tasks(self.reducer)
             reduced: Output = await reducer.ainvoke(results, _child(config, manager, "reduce"), **kwargs)
@@ -177,7 +175,7 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
         single: bool = False,
         **kwargs: Any,
     ) -> Generator[Output, None, None]:
-        items = self._items(whole(inputs))
+        items = itemised(whole(inputs), self.split)
         results = self._fan_out(items).stream(items, _child(config, run_manager, "map"))
         reducer = for_threads(self.reducer)
         with closing(results):  # type: ignore[type-var]  # a generator, typed as an iterator
@@ -195,7 +193,7 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
         single: bool = False,
         **kwargs: Any,
     ) -> AsyncGenerator[Output, None]:
-        items = self._items(whole([chunk async for chunk in inputs]))
+        items = itemised(whole([chunk async for chunk in inputs]), self.split)
         results = self._fan_out(items).astream(items, _child(config, run_manager, "map"))
         reducer = for_tasks(self.reducer)
         async with aclosing(results):  # type: ignore[type-var]  # a generator, typed as an iterator
@@ -213,19 +211,6 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
 
     def _fan_out(self, items: Mapping[str, Any]) -> RunnableParallelPlus[Mapping[str, Any]]:
         return fan_out_over(items, self.mapper, policy=self.policy, join=self.join, limits=self.limits)
-
-    def _items(self, value: Any) -> dict[str, Any]:
-        given = value if self.split is None else self.split(value)
-        what = (
-            "MapReduce takes a list of items" if self.split is None else "MapReduce.split must return a list of items"
-        )
-        if isinstance(given, Mapping | Sequence) and not isinstance(given, str | bytes):
-            items = named_outputs(given, "MapReduce")
-            if items:
-                return items
-            raise CoverageError(f"{what}, got none: {given!r}; nothing was called")
-        help = "split=... makes a list of it" if self.split is None else "return a list, such as text.split('\\n\\n')"
-        raise SynthesisError(f"{what}, got {kind_of(given)}", help=help)
 
 
 def _ordered(chunks: Iterable[Any]) -> FanOutDict:

@@ -64,8 +64,11 @@ class Reducer(SharedCapBatch, ClosingStreams, RunnableSerializable[Reducible, Ou
         """
 
         def work(config: RunnableConfig, manager: CallbackManagerForChainRun) -> Output:
-            with self._told(input, manager) as given:
-                return self._reduce(given, patch_config(config, callbacks=manager.get_child()), **kwargs)
+            with self._told(input, manager) as (given, told):
+                child = patch_config(config, callbacks=manager.get_child())
+                result = self._reduce(given, child, **kwargs)
+                told.update(self._facts(result))
+                return result
 
         output: Output = traced(self.get_name(), input, config, work)
         return output
@@ -74,9 +77,11 @@ class Reducer(SharedCapBatch, ClosingStreams, RunnableSerializable[Reducible, Ou
         """Make one result of the branches' outputs; see `invoke`."""
 
         async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun) -> Output:
-            with self._told(input, manager, asyncio.get_running_loop().time) as given:
+            with self._told(input, manager, asyncio.get_running_loop().time) as (given, told):
                 child = patch_config(config, callbacks=manager.get_child())
-                return await self._areduce(given, child, **kwargs)
+                result = await self._areduce(given, child, **kwargs)
+                told.update(self._facts(result))
+                return result
 
         output: Output = await atraced(self.get_name(), input, config, work)
         return output
@@ -90,8 +95,9 @@ class Reducer(SharedCapBatch, ClosingStreams, RunnableSerializable[Reducible, Ou
         single: bool = False,
         **kwargs: Any,
     ) -> Generator[Output, None, None]:
-        with self._told(whole(inputs), run_manager) as given:
+        with self._told(whole(inputs), run_manager) as (given, told):
             result = self._reduce(given, config, **kwargs)
+            told.update(self._facts(result))
         yield result
 
     async def _atransform(
@@ -104,8 +110,9 @@ class Reducer(SharedCapBatch, ClosingStreams, RunnableSerializable[Reducible, Ou
         **kwargs: Any,
     ) -> AsyncGenerator[Output, None]:
         chunks = [chunk async for chunk in inputs]
-        with self._told(whole(chunks), run_manager, asyncio.get_running_loop().time) as given:
+        with self._told(whole(chunks), run_manager, asyncio.get_running_loop().time) as (given, told):
             result = await self._areduce(given, config, **kwargs)
+            told.update(self._facts(result))
         yield result
 
     @contextmanager
@@ -114,15 +121,23 @@ class Reducer(SharedCapBatch, ClosingStreams, RunnableSerializable[Reducible, Ou
         value: Any,
         manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
         now: Callable[[], float] = monotonic,
-    ) -> Iterator[Contributions]:
-        """Tell listeners of the work on `value`, and yield what the branches gave to it."""
+    ) -> Iterator[tuple[Contributions, dict[str, Any]]]:
+        """Tell listeners of the work on `value`; yield what the branches gave to it, and what its end will tell."""
         given = Contributions.of(value, type(self).__name__)
         inputs, handlers = len(given.outputs), manager.handlers
         with telling_synthesis(
             self._strategy, run_id=manager.run_id, inputs=inputs, handlers=handlers, now=now
         ) as told:
             told["dropped"] = len(given.missing)
-            yield given
+            try:
+                yield given, told
+            except Exception as error:
+                told.update(self._facts(error))
+                raise
+
+    def _facts(self, ended: object) -> dict[str, Any]:
+        """Return what listeners are told of a result, or of an error, besides that it came."""
+        return {}
 
     def _reduce(self, given: Contributions, config: RunnableConfig, **kwargs: Any) -> Output:
         return self._joined(given)

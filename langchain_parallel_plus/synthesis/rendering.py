@@ -64,7 +64,9 @@ def rendered(output: Any) -> str:
 
 def reason_words(reason: str) -> str:
     """Return why a branch is missing in plain words."""
-    return "failed" if reason == ErrorKind.UNKNOWN.value else reason.replace("_", " ")
+    if reason in (ErrorKind.UNKNOWN.value, ErrorKind.LOCAL.value):  # kinds that say who raised it, and not why
+        return "failed"
+    return reason.replace("_", " ")
 
 
 def _of_many(output: Any) -> str:

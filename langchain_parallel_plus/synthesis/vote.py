@@ -100,6 +100,10 @@ class MajorityVote(Reducer[VoteResult]):
         result = counted(given.outputs, votes, self._weights(given), given.missing, me)
         return self._accepted(result, me)
 
+    def _facts(self, ended: object) -> dict[str, Any]:
+        result = ended.result if isinstance(ended, AgreementError) else ended
+        return {"agreement": result.agreement} if isinstance(result, VoteResult) else {}
+
     def _weights(self, given: Contributions) -> dict[str, Fraction]:
         return weigh(given, None, "weights")
 

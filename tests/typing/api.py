@@ -25,6 +25,17 @@ from langchain_parallel_plus import (
     collect_report,
     fan_out_results,
 )
+from langchain_parallel_plus.synthesis import (
+    JoinText,
+    MajorityVote,
+    MapReduce,
+    MergeDicts,
+    PickBest,
+    RankFusion,
+    VoteResult,
+    WeightedVote,
+    samples,
+)
 from langchain_parallel_plus.testing import ProviderSimulator
 
 
@@ -68,3 +79,13 @@ try:
     fan_out.invoke("text")
 except ValueError as raised:
     assert_type(fan_out_results(raised), FanOutResults | None)
+
+found = fan_out.invoke("text")
+assert_type(MajorityVote(key="answer", min_agreement=0.6).invoke(found), VoteResult)
+assert_type(WeightedVote({"shout": 2}).invoke(found).agreement, float)
+assert_type(RankFusion(weights=[1, 2], key=str).invoke([["a"], ["b"]]), list[Any])
+assert_type(MergeDicts(on_conflict=lambda key, values: key).invoke(found), dict[str, Any])
+assert_type(JoinText("{branch}: {output}").invoke(found), str)
+consistent = samples(shout, 5) | MajorityVote() | (lambda result: result.winner)
+best = (fan_out | PickBest(lambda output: len(output))).invoke("text")
+mapped: RunnableSerializable[Any, str] = MapReduce(shout, JoinText(), split=2_000, join=JoinPolicy(min_success=1))

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnablePassthrough
 
 from langchain_parallel_plus import (
     BranchPolicy,
@@ -21,6 +22,7 @@ from langchain_parallel_plus import (
     UnknownBranchError,
 )
 from langchain_parallel_plus.policy.plain import join_of, plain
+from tests.unit.synthesis.loading import loaded
 
 HEDGED = BranchPolicy(hedge=HedgePolicy(5))
 
@@ -38,6 +40,10 @@ HEDGED = BranchPolicy(hedge=HedgePolicy(5))
         (
             lambda: RunnableParallelPlus(a=len, join=JoinPolicy(deadline=4)).with_policy(HEDGED),
             "JoinPolicy(deadline=4) is over before branch 'a' is hedged, after 5 s",
+        ),
+        (
+            lambda: RunnableParallelPlus(a=len, policies=HEDGED).with_join(JoinPolicy(deadline=10, reserve=6)),
+            "JoinPolicy(deadline=10, reserve=6) is over before branch 'a' is hedged, after 5 s",
         ),
         (
             lambda: RetryPolicy(initial_interval=-1),
@@ -132,6 +138,13 @@ def test_a_reserve_shortens_the_time_of_the_branches() -> None:
     assert JoinPolicy().branch_deadline is None
     assert eval(repr(join)) == join
     assert join_of(plain(join)) == join
+
+
+def test_a_reserve_travels_with_its_fan_out() -> None:
+    join = JoinPolicy(min_success=1, deadline=30, reserve=8)
+    fan_out = RunnableParallelPlus(a=RunnablePassthrough(), b=RunnablePassthrough()).with_join(join)
+    assert loaded(fan_out, RunnableParallelPlus, RunnablePassthrough).join == join
+    assert pickle.loads(pickle.dumps(fan_out)).join == join
 
 
 def test_a_policys_repr_is_the_code_that_makes_it() -> None:

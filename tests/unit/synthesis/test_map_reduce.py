@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableGenerator, RunnableLambda
@@ -20,14 +21,17 @@ from langchain_parallel_plus import (
     BranchPolicy,
     CoverageError,
     DeclarationError,
+    Fallback,
     FanOutError,
     JoinPolicy,
     RateLimiter,
     RetryPolicy,
     RunnableSynthesis,
+    RunnableWithPolicy,
     SynthesisError,
 )
 from langchain_parallel_plus.synthesis import JoinText, MajorityVote, MapReduce
+from langchain_parallel_plus.synthesis.counting import estimated_tokens
 from langchain_parallel_plus.testing import ScriptedChatModel
 from tests.modes import Mode
 from tests.unit.synthesis.loading import loaded
@@ -107,6 +111,26 @@ async def test_items_are_retried_and_replaced_one_by_one(mode: Mode) -> None:
     chain = MapReduce(work, JoinText(separator=" "), policy=policy)
     assert await mode.run(chain, ["good", "flaky", "bad"], None) == "good flaky no bad"
     assert sorted(calls) == ["bad", "flaky", "flaky", "flaky", "good"]
+
+
+async def test_a_fallback_for_some_errors_is_given_the_item_and_keeps_to_its_own_policy(mode: Mode) -> None:
+    calls: list[str] = []
+
+    def work(item: str) -> str:
+        raise {"slow": TimeoutError, "bad": ValueError}[item](item)
+
+    def flaky(item: str) -> str:
+        calls.append(item)
+        raise ConnectionError("down")
+
+    once = RunnableWithPolicy(flaky, BranchPolicy(retry=RetryPolicy(max_attempts=2, initial_interval=0.001)))
+    policy = BranchPolicy(
+        retry=RetryPolicy(max_attempts=3, initial_interval=0.001, retry_on=ConnectionError),
+        fallbacks=[Fallback(lambda item: f"in time: {item}", on="timeout"), once, lambda item: f"at last: {item}"],
+    )
+    chain = MapReduce(work, JoinText(separator="; "), policy=policy)
+    assert await mode.run(chain, ["slow", "bad"], None) == "in time: slow; at last: bad"
+    assert calls == ["bad", "bad"]
 
 
 async def test_a_join_asks_for_some_of_the_items(mode: Mode) -> None:
@@ -252,12 +276,41 @@ async def test_an_empty_list_is_refused_before_anything_is_called(mode: Mode) ->
         ({"policy": 3}, "the policy of MapReduce must be a BranchPolicy"),
         ({"join": "all"}, "MapReduce.join takes a JoinPolicy"),
         ({"limits": "openai"}, "limits takes RateLimiters"),
-        ({"split": 3}, "MapReduce.split"),
+        ({"split": "pages"}, "MapReduce.split"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DeclarationError, match=message):
         MapReduce(len, total, **options)
+
+
+async def test_a_text_is_split_into_parts_of_so_many_tokens(mode: Mode) -> None:
+    text = "One word.\n\n" * 100
+    parts: MapReduce[Any] = MapReduce(lambda part: part, dict, split=100)
+    expected = parts.invoke(text)
+    assert await mode.run(parts, text, None) == await mode.run(parts, Document(text), None) == expected
+    assert "".join(expected.values()) == text
+    assert len(expected) == 3
+    assert all(estimated_tokens(part) <= 100 for part in expected.values())
+    assert loaded(MapReduce(MajorityVote(), JoinText(), split=100), MapReduce, MajorityVote, JoinText).split == 100
+
+
+@pytest.mark.parametrize("value", [["a", "list"], {"a": 1}, 3, None, b"bytes"])
+async def test_what_is_no_text_is_not_split_into_tokens(mode: Mode, value: Any) -> None:
+    with pytest.raises(SynthesisError, match=r"MapReduce\(split=100\) takes a text or a Document, got"):
+        await mode.run(MapReduce(len, total, split=100), value, None)
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_text_has_no_parts(text: str) -> None:
+    with pytest.raises(CoverageError, match="nothing was called"):
+        MapReduce(len, total, split=100).invoke(text)
+
+
+@pytest.mark.parametrize("split", [0, -1, 2.5, True, "paragraphs"])
+def test_what_cannot_split_is_refused(split: Any) -> None:
+    with pytest.raises(DeclarationError, match=r"MapReduce.split"):
+        MapReduce(len, total, split=split)
 
 
 def test_it_travels() -> None:
@@ -269,3 +322,11 @@ def test_it_travels() -> None:
     assert (again.policy.on_failure, again.join) == ("drop", JoinPolicy(min_success=1))
     assert chain.get_name() == "MapReduce"
     assert chain.get_input_schema().model_json_schema()
+
+
+async def test_items_whose_keys_read_alike_are_refused_before_anything_is_called(mode: Mode) -> None:
+    called: list[str] = []
+    with pytest.raises(SynthesisError, match="MapReduce was given two branches called '1'"):
+        await mode.run(MapReduce(called.append, len), {1: "a", "1": "b"}, None)
+    assert not called
+    assert await mode.run(MapReduce(len, dict), {1: "a", 2: "bc"}, None) == {"1": 1, "2": 2}

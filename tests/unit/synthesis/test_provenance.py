@@ -133,3 +133,11 @@ def test_it_reads_well() -> None:
 def test_the_schema_names_it() -> None:
     assert RunnableSynthesis(text_model(), with_provenance=True).get_output_schema() is SynthesisResult
     assert RunnableSynthesis(text_model()).OutputType is str
+
+
+async def test_an_error_of_this_package_is_a_failure_in_plain_words(mode: Mode) -> None:
+    inner = RunnableParallelPlus(x=lambda _: 1 / 0, y=str).with_policy(BranchPolicy(on_failure="drop"))
+    refused = inner | RunnableSynthesis(ScriptedChatModel(["never"]), min_coverage=1)
+    fan_out = RunnableParallelPlus(p=refused, q=str).with_policy(BranchPolicy(on_failure="keep"))
+    chain = fan_out | RunnableSynthesis(ScriptedChatModel(["text"]), with_provenance=True)
+    assert (await mode.run(chain, "question", None)).provenance.missing == {"p": "failed"}

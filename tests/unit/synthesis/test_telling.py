@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from langchain_parallel_plus import RunnableParallelPlus, RunnableSynthesis, collect_report
 from langchain_parallel_plus.errors import AgreementError
 from langchain_parallel_plus.observe import Event, subscribed
-from langchain_parallel_plus.synthesis import JoinText, MajorityVote, MergeDicts, PickBest, RankFusion
+from langchain_parallel_plus.synthesis import JoinText, MajorityVote, MergeDicts, PickBest, RankFusion, WeightedVote
 from langchain_parallel_plus.testing import ScriptedChatModel
 from tests.modes import Mode
 from tests.unit.synthesis.loading import lost
@@ -52,3 +53,22 @@ async def test_what_fails_is_told_as_failed(mode: Mode) -> None:
         await mode.run(chain, "Text", None)
     [one] = report.syntheses
     assert (one.strategy, one.inputs, one.outcome) == ("vote", 2, "failed")
+
+
+@pytest.mark.parametrize(
+    ("vote", "outcome"),
+    [
+        (MajorityVote(), "ok"),
+        (WeightedVote({"c": 1}), "ok"),
+        (MajorityVote(min_agreement=1), "failed"),
+    ],
+    ids=["majority", "weighted", "refused"],
+)
+async def test_of_a_vote_the_agreement_is_told_also_where_it_was_too_little(
+    vote: MajorityVote, outcome: str, mode: Mode
+) -> None:
+    events: list[Event] = []
+    with subscribed(events.append), contextlib.suppress(AgreementError):
+        await mode.run(vote, {"a": "yes", "b": "no", "c": "yes"}, None)
+    [ended] = (event for event in events if event.kind == "synthesis.end")
+    assert (ended.outcome, ended.detail["agreement"]) == (outcome, 2 / 3)
