@@ -251,5 +251,8 @@ def scope_of(outer: Scope | None, runnable: object, name: str, manager: RunManag
         )
     if outer.step is runnable:
         return outer
-    followers = outer.followers if outer.path else followers_of(manager.handlers)
-    return replace(outer, path=(*outer.path, name), tally=Tally(), step=runnable, attempt=None, followers=followers)
+    inner = replace(outer, path=(*outer.path, name), tally=Tally(), step=runnable, attempt=None)
+    if outer.path:
+        return inner
+    # An item of a batch that stands in no branch is a run of its own.
+    return replace(inner, run_id=manager.run_id, followers=followers_of(manager.handlers))

@@ -100,7 +100,7 @@ def advice(fan_out: FanOutReport) -> str:
     if not took or told.critical is None:
         return ""
     cause, lost = max(told.lost.items(), key=lambda one: one[1])
-    if lost < 0.1 * took:
+    if lost < max(0.1 * took, 0.01):  # of milliseconds nobody can save many
         return _of_stragglers(told)
     return f"{seconds(lost)} of {seconds(took)} {_ADVICE[cause]}"
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.engine.blocking import blocking_calls, threads_started
-from tests.benchmarks.engine.calls import limited_calls, model_calls, model_streams, policy_calls, trivial_calls
+from tests.benchmarks.engine.calls import (
+    limited_calls,
+    model_calls,
+    model_streams,
+    policy_calls,
+    reported_calls,
+    trivial_calls,
+)
 from tests.benchmarks.engine.shapes import batches, nested_calls, wide_calls
 from tests.benchmarks.engine.streams import streams
 
@@ -20,6 +27,7 @@ __all__ = ("CASES",)
 CASES: dict[str, Callable[[], Iterator[Row]]] = {
     "trivial": trivial_calls,
     "policy": policy_calls,
+    "reported": reported_calls,
     "limited": limited_calls,
     "models": model_calls,
     "streams": streams,

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import RunnableParallel
 
-from langchain_parallel_plus import BranchPolicy, RateLimiter, RetryPolicy, RunnableParallelPlus, TimeoutPolicy
+from langchain_parallel_plus import (
+    BranchPolicy,
+    RateLimiter,
+    RetryPolicy,
+    RunnableParallelPlus,
+    TimeoutPolicy,
+    collect_report,
+)
 from langchain_parallel_plus.testing import ScriptedChatModel
 from tests.benchmarks.engine.steps import bare, trivial
 from tests.benchmarks.measure import atimed, in_turn, timed
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.measure import Spent
     from tests.benchmarks.table import Row
 
-__all__ = ("limited_calls", "model_calls", "model_streams", "policy_calls", "trivial_calls")
+__all__ = ("limited_calls", "model_calls", "model_streams", "policy_calls", "reported_calls", "trivial_calls")
 
 _WIDTH = 10
 _POLICY = BranchPolicy(retry=RetryPolicy(), timeout=TimeoutPolicy(run_timeout=60))
@@ -67,6 +74,25 @@ def policy_calls() -> Iterator[Row]:
     steps = trivial(_WIDTH)
     ours, theirs = RunnableParallelPlus(steps).with_policy(_POLICY), RunnableParallel(steps)
     yield from _both_modes(f"{_WIDTH} trivial branches, retry and timeout on", ours, theirs, target=1.25)
+
+
+def reported_calls() -> Iterator[Row]:
+    """Under a policy, while a report is collected: against the same calls that nobody listens to."""
+    fan_out: RunnableParallelPlus[Any] = RunnableParallelPlus(trivial(_WIDTH)).with_policy(_POLICY)
+
+    def reported() -> None:
+        with collect_report():
+            fan_out.invoke(1)
+
+    async def areported() -> None:
+        with collect_report():
+            await fan_out.ainvoke(1)
+
+    name, against = f"{_WIDTH} trivial branches, retry and timeout on, reported", "the same, not reported"
+    sync = in_turn(timed(reported, 10), timed(partial(fan_out.invoke, 1), 10), 25)
+    yield from time_rows(f"invoke, {name}", sync, against=against)
+    tasks = in_turn(atimed(areported, 10), atimed(partial(fan_out.ainvoke, 1), 10), 25)
+    yield from time_rows(f"ainvoke, {name}", tasks, against=against)
 
 
 def limited_calls() -> Iterator[Row]:
