@@ -27,7 +27,10 @@ _MARKERS: Final = (
     *("startofturn", "endofturn", "bos>", "eos>", "s>", "sys>", "unk>", "pad>"),  # Gemma, Llama, Mistral
 )
 _LONGEST: Final = max(map(len, _MARKERS))
-_SQUARE: Final = re.compile(r"\[(?=\s*/?\s*(?:inst|system_prompt|available_tools|tool_calls|tool_results)\s*\])", re.I)
+# Possessive, as this reads untrusted text: going back and forth over a page of white space takes minutes.
+_SQUARE: Final = re.compile(
+    r"\[(?=\s*+/?+\s*+(?:inst|system_prompt|available_tools|tool_calls|tool_results)\s*+\])", re.IGNORECASE
+)
 
 # Letters of other scripts that look like those of the markers (Unicode's confusables.txt, the lower-case ones).
 # NFKD has made the mathematical, full-width and circled letters plain before.

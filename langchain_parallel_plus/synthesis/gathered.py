@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_parallel_plus.errors import CoverageError, SynthesisError
-from langchain_parallel_plus.outcome import BranchFailure, described
+from langchain_parallel_plus.outcome import BranchFailure, FanOutDict, described
 from langchain_parallel_plus.synthesis.rendering import reason_words, rendered
 
 __all__ = ("Gathered", "Render", "Shown", "gathered", "named_outputs")
@@ -79,6 +79,9 @@ class _Found:
         if isinstance(output, BranchFailure):
             self._fail(branch, output)
             return 0.0
+        if isinstance(output, BaseException):  # as `batch(return_exceptions=True)` leaves them
+            self.missing[branch] = "failed"
+            return 0.0
         if isinstance(output, Mapping) and _is_gap(output):
             return self._nested(branch, output)
         return self._show(branch, output)
@@ -122,7 +125,7 @@ def named_outputs(inputs: Any) -> Mapping[str, Any]:
         if not isinstance(name, str):
             msg = f"RunnableSynthesis takes a dict of outputs by branch, got the key {name!r} ({type(name).__name__})"
             raise SynthesisError(msg, help="keys are the names of branches")
-    return inputs
+    return inputs.in_order if isinstance(inputs, FanOutDict) else inputs
 
 
 def gathered(inputs: Any, *, expected: Sequence[str] = (), render: Render | None = None) -> Gathered:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, 
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableSequence, RunnableSerializable
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableSequence, RunnableSerializable
 from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import Output, get_unique_config_specs
@@ -26,6 +26,8 @@ from langchain_parallel_plus.policy import BranchPolicy, JoinPolicy, checked_pol
 from langchain_parallel_plus.policy.plain import join_of, plain, policy_of
 from langchain_parallel_plus.synthesis.itemising import Split, checked_split, itemised
 from langchain_parallel_plus.synthesis.items import fan_out_over
+from langchain_parallel_plus.synthesis.llm import RunnableSynthesis
+from langchain_parallel_plus.synthesis.reducer import Reducer
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -205,9 +207,9 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
 
     @property
     def _reads_whole(self) -> bool:
-        """Whether the reducer begins with a function: that is to find the items in their order, as in `invoke`."""
+        """Whether the reducer is to find the items in order: what orders by itself, or wants chunks, reads a stream."""
         first = self.reducer.first if isinstance(self.reducer, RunnableSequence) else self.reducer
-        return isinstance(first, RunnableLambda)
+        return not isinstance(first, RunnableSynthesis | Reducer | RunnableGenerator)
 
     def _fan_out(self, items: Mapping[str, Any]) -> RunnableParallelPlus[Mapping[str, Any]]:
         return fan_out_over(items, self.mapper, policy=self.policy, join=self.join, limits=self.limits)

@@ -173,6 +173,6 @@ class Arriving:
         """Return the input, its branches in declared order and not in that in which they came."""
         if not self._chunks or not all(isinstance(chunk, FanOutDict) for chunk in self._chunks):
             return whole(self._chunks)
-        total = FanOutDict.of_chunks(self._chunks)
+        total = FanOutDict.of_chunks(self._chunks).in_order
         declared = [name for name in branches if name not in total.missing]  # without a chunk: an empty stream
         return FanOutDict({name: total.get(name) for name in dict.fromkeys((*declared, *total))}, total.missing)

@@ -34,7 +34,7 @@ def rendered(output: Any) -> str:
     | enum | its value |
     | `bytes` | `[2048 bytes]` |
     | `None`, and whatever is empty | nothing: the branch counts as missing, with the reason "empty" |
-    | `BranchFailure` inside of these | `[failed: timeout]`, without the provider's words |
+    | `BranchFailure` inside of these | `[failed: timeout]`, without the provider's words; an exception: `[failed]` |
     | anything else | what `str` makes of it |
 
     Example:
@@ -55,6 +55,8 @@ def rendered(output: Any) -> str:
             return f"[{len(output)} bytes]" if len(output) else ""
         case BranchFailure():
             return f"[failed: {reason_words(output.kind.value)}]"
+        case BaseException():  # without its words, which may be anybody's
+            return "[failed]"
         case BaseMessage():
             return _message(output)
         case Document():
@@ -131,7 +133,8 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _jsonable(one) for key, one in value.items()}
     if isinstance(value, BaseModel):
-        return {name: _jsonable(getattr(value, name)) for name in type(value).model_fields}
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        return {name: _jsonable(one) for name, one in {**fields, **(value.model_extra or {})}.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, list | tuple):

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 __all__ = ("split_text",)
 
 # Each finds the ends of the parts; a part keeps the white space after it, so that nothing is lost.
-_PARAGRAPH: Final = re.compile(r"\n[^\S\n]*\n\s*")
+_PARAGRAPH: Final = re.compile(r"\n[^\S\n]*+\n\s*+")
 _LINE: Final = re.compile(r"\n")
-_SENTENCE: Final = re.compile(r"[.!?]+[\"')\]]*\s+|[\u3002\uff01\uff1f]+")
+# From the beginning of a row of stops only: a table of contents has thousands of dots in a row.
+_SENTENCE: Final = re.compile(r"(?<![.!?])[.!?]++[\"')\]]*+\s++|[\u3002\uff01\uff1f]++")
 _WORD: Final = re.compile(r"\s+")
 _COARSE_TO_FINE: Final = (_PARAGRAPH, _LINE, _SENTENCE, _WORD)
 
