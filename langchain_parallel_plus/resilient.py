@@ -220,7 +220,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
             _charge(self.policy),
             None if retry is None or retry.budget is None else BUDGETS.of(retry.budget),
             None if breaker is None else BREAKERS.of(breaker),
-            None if hedge is None else HEDGES.of(hedge),
+            HEDGES.of(hedge) if hedge is not None and hedge.max_hedges else None,
         )
         self._made[in_tasks] = (self.bound, self.policy, self.name, targets)
         return targets

@@ -272,4 +272,8 @@ def _retryable(retry: RetryPolicy, event: Failed) -> bool:
         return event.classified.retryable
     if isinstance(retry.retry_on, (type, tuple)):
         return isinstance(event.error, retry.retry_on)
-    return bool(retry.retry_on(event.error))  # type: ignore[operator]  # validated as a function by RetryPolicy
+    try:
+        return bool(retry.retry_on(event.error))  # type: ignore[operator]  # validated as a function by RetryPolicy
+    except Exception as bug:  # must not take the place of the branch's own error, nor of its fallbacks
+        event.error.add_note(f"RetryPolicy.retry_on raised {type(bug).__name__} when asked, so nothing was retried")
+        return False

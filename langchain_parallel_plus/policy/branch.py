@@ -129,7 +129,7 @@ class BranchPolicy(ShortRepr):
 
 def _check_hedge_in_time(hedge: HedgePolicy | None, timeout: TimeoutPolicy | None) -> None:
     """Refuse a hedge that would begin when the call that it is for has been given up."""
-    if hedge is None or timeout is None or isinstance(hedge.delay, str):
+    if hedge is None or not hedge.max_hedges or timeout is None or isinstance(hedge.delay, str):
         return
     for name in ("attempt_timeout", "run_timeout"):
         seconds = getattr(timeout, name)
@@ -177,7 +177,7 @@ class BranchPolicies:
         written = f"deadline={join.deadline:g}" + (f", reserve={join.reserve:g}" if join.reserve else "")
         for key in branches:
             hedge = self.for_branch(key).hedge
-            if hedge is not None and not isinstance(hedge.delay, str) and hedge.delay >= deadline:
+            if hedge is not None and hedge.max_hedges and not isinstance(hedge.delay, str) and hedge.delay >= deadline:
                 when = f"before branch {key!r} is hedged, after {hedge.delay:g} s"
                 msg = f"JoinPolicy({written}) is over {when}"
                 raise DeclarationError(msg, help=f"use a delay well below {deadline:g} s, or delay='p95'")

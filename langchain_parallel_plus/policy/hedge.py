@@ -46,7 +46,7 @@ class HedgePolicy(ShortRepr):
     or `"p95"`: what 95 % of the branch's own calls have taken, waits for rate limits not counted."""
     _: KW_ONLY
     max_hedges: int = 1
-    """Hedges of one call."""
+    """Hedges of one call. 0 is none: for a branch with side effects, where the default policy hedges."""
     budget: float = 0.1
     """Hedges for each call of all who share it, over the `window`; one is there even if calls are few."""
     minimum_calls: int = 20
@@ -62,7 +62,7 @@ class HedgePolicy(ShortRepr):
         elif delay != "p95":
             msg = f"HedgePolicy.delay must be seconds or 'p95', got {delay!r}"
             raise DeclarationError(msg, help="'p95' hedges what is slower than 95 % of the branch's calls")
-        check_whole(self, "max_hedges", self.max_hedges, 1)
+        check_whole(self, "max_hedges", self.max_hedges, 0)
         check_ratio(self, "budget", self.budget)
         check_whole(self, "minimum_calls", self.minimum_calls, 1)
         check_seconds(self, "window", optional=False)

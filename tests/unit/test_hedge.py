@@ -470,7 +470,7 @@ def _wait(**timeouts: Any) -> BranchPolicy:
     [
         (lambda: HedgePolicy(0), "delay must be more than 0 seconds"),
         (lambda: HedgePolicy("p99"), "delay must be seconds or 'p95', got 'p99'"),  # type: ignore[arg-type]
-        (lambda: HedgePolicy(1, max_hedges=0), "max_hedges must be a whole number of at least 1"),
+        (lambda: HedgePolicy(1, max_hedges=-1), "max_hedges must be a whole number of at least 0"),
         (lambda: HedgePolicy(1, budget=0), "budget must be more than 0 and at most 1"),
         (lambda: HedgePolicy(1, name=""), "name must be a string"),
         (lambda: BranchPolicy(hedge=2), "hedge takes a HedgePolicy, got 2"),  # type: ignore[arg-type]
