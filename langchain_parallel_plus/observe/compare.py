@@ -13,6 +13,7 @@ from langchain_core.runnables.passthrough import RunnableAssign
 
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.observe.report import RunReport, collect_report
+from langchain_parallel_plus.observe.tree import roots
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,7 @@ class Way:
     seconds: float
     inputs: int
     failed: int
-    """Inputs without a result."""
+    """Inputs without a result, or with one in which a branch is missing because it failed."""
     report: RunReport
 
     @property
@@ -192,7 +193,10 @@ def _one_at_a_time(config: RunnableConfig | None) -> RunnableConfig:
 
 
 def _way(name: str, outputs: list[Any], seconds: float, report: RunReport) -> Way:
-    failed = sum(isinstance(one, Exception) for one in outputs)
+    raised = sum(isinstance(one, Exception) for one in outputs)
+    # A branch that failed and was kept or dropped is no result either: going on without it may well be quick.
+    with_gaps = sum(not one.failed and one.measures.failed_branches > 0 for one in roots(report.fan_outs))
+    failed = min(raised + with_gaps, len(outputs))
     return Way(name=name, seconds=seconds, inputs=len(outputs), failed=failed, report=report)
 
 

@@ -193,7 +193,8 @@ def _costs(
         return None, None
     used = used_attempt(branch)
     own = [(one, used is not None and one.attempt in (None, used.number)) for one in branch.model_calls]
-    prices = [(price(call) if call.input_tokens is not None else 0.0, counts) for call, counts in own]
+    # What failed and was not counted is taken to cost nothing; what succeeded has a price that nobody knows.
+    prices = [(0.0 if call.failed and call.input_tokens is None else price(call), counts) for call, counts in own]
     spent, useful = _sum(cost for cost, _ in prices), _sum(cost for cost, counts in prices if counts)
     for child in (*branch.inner, *(one for fan_out in branch.nested for one in fan_out.own_branches)):
         all_of_it, of_use = _costs(child, price)

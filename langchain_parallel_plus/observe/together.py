@@ -40,7 +40,8 @@ def together(runs: Sequence[FanOutReport]) -> FanOutReport | None:
     if len(spans) != 1:
         return None
     began, over = spans[0]
-    first = min(ended, key=lambda one: one.started)
+    by_start = sorted(ended, key=lambda one: one.started)
+    first = by_start[0]
     branches = [
         replace(branch, path=(f"{number}: {branch.name}",), started=began, seconds=branch.ended - began)
         for number, one in enumerate(ended)
@@ -51,8 +52,8 @@ def together(runs: Sequence[FanOutReport]) -> FanOutReport | None:
         started=began,
         seconds=over - began,
         outcome="failed" if any(one.failed for one in ended) else "ok",
-        max_concurrency=first.max_concurrency,
-        limiters=first.limiters,
+        max_concurrency=first.max_concurrency if len({one.max_concurrency for one in ended}) == 1 else None,
+        limiters=tuple({state.name: state for one in reversed(by_start) for state in one.limiters}.values()),
         branches={branch.path: branch for branch in branches},
         price=first.price,
     )

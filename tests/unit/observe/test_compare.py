@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from typing import Any
 
 import pytest
 from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
 
-from langchain_parallel_plus import DeclarationError, RateLimiter, RunnableParallelPlus
+from langchain_parallel_plus import BranchPolicy, DeclarationError, RateLimiter, RunnableParallelPlus
 from langchain_parallel_plus.observe import acompare, compare
 from langchain_parallel_plus.testing import ScriptedChatModel
 
@@ -94,3 +96,21 @@ def test_inputs_that_are_no_list_are_refused(inputs: Any) -> None:
 def test_a_chain_without_a_fan_out_of_ours_is_refused() -> None:
     with pytest.raises(DeclarationError, match="no RunnableParallelPlus"):
         compare(RunnableParallel(a=len), ["in"])
+
+
+def test_a_chain_whose_branches_fail_at_once_is_no_gain() -> None:
+    lock = threading.Lock()
+
+    def alone(value: Any) -> Any:
+        if not lock.acquire(blocking=False):
+            raise ConnectionError("busy")
+        try:
+            time.sleep(0.05)
+            return value
+        finally:
+            lock.release()
+
+    policy = BranchPolicy(on_failure="keep")
+    compared = compare(RunnableParallelPlus({f"b{place}": alone for place in range(4)}).with_policy(policy), ["x"])
+    assert (compared.sequential.failed, compared.ours.failed) == (0, 1)
+    assert compared.verdict.startswith("do not parallelise: 1 of 1 inputs fail")

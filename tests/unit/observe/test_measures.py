@@ -16,7 +16,9 @@ from langchain_core.outputs import ChatResult
 from langchain_parallel_plus import BranchPolicy, RateLimiter, RetryPolicy, RunnableParallelPlus, collect_report
 from langchain_parallel_plus.observe import FanOutReport, LimiterState, RateState
 from langchain_parallel_plus.observe.measures import measure
+from langchain_parallel_plus.observe.prices import price_of
 from langchain_parallel_plus.observe.timeline import timeline
+from langchain_parallel_plus.observe.together import together
 from tests.unit.observe.records import attempt, branch, call, fan_out, per_second, wait
 
 
@@ -259,3 +261,19 @@ def test_time_adds_up_and_no_share_is_more_than_all(run: FanOutReport) -> None:
         assert share is None or 0 <= share <= 1
     assert measures.speedup is None or measures.speedup <= measures.ran
     assert measures.floor is None or 0 <= measures.floor <= (run.seconds or 0)
+
+
+def test_what_nobody_has_counted_has_no_known_cost() -> None:
+    silent = replace(call(0, 1), input_tokens=None, output_tokens=None)
+    priced = {"price": price_of({"small": (1, 2)})}
+    assert fan_out(branch("a", 0, 1, model_calls=(silent,)), seconds=1, **priced).measures.cost is None
+    refused = replace(silent, failed=True)
+    assert fan_out(branch("a", 0, 1, model_calls=(refused,)), seconds=1, **priced).measures.cost == 0
+
+
+def test_runs_together_have_the_limits_of_all() -> None:
+    quick = fan_out(branch("a", 0, 1), seconds=1, limiters=(per_second(1000, name="fast"),))
+    slow = fan_out(branch("b", 0, 1), seconds=1, limiters=(per_second(1, name="slow"),))
+    whole = together([quick, slow])
+    assert whole is not None
+    assert sorted(state.name for state in whole.limiters) == ["fast", "slow"]
