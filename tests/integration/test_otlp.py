@@ -53,7 +53,7 @@ async def test_a_real_run_arrives_at_a_collector(mode: Mode) -> None:
         ProviderSimulator(requests_per_minute=6000, fail=lambda request: next(refusals, None)) as provider,
     ):
         ask = ChatPromptTemplate.from_template("{text}") | provider.chat_model() | StrOutputParser()
-        limiter = RateLimiter(requests_per_minute=1200, burst=0.05, name="exported")
+        limiter = RateLimiter(requests_per_minute=1200, name="exported")
         fan_out = (
             RunnableParallelPlus(summary=ask, terms=ask, length=RunnableLambda(lambda value: len(value["text"])))
             .with_policy(BranchPolicy(retry=RetryPolicy(max_attempts=3, initial_interval=0.001)))
@@ -61,6 +61,7 @@ async def test_a_real_run_arrives_at_a_collector(mode: Mode) -> None:
         )
         fan_out.name = "research"
         with exporting(received):
+            limiter.pause(1.0)
             await mode.run(fan_out, {"text": SECRET}, None)
     [scope] = {(scope.scope.name, scope.schema_url) for scope in received.scopes}
     assert scope == ("langchain_parallel_plus", "https://opentelemetry.io/schemas/1.41.0")
