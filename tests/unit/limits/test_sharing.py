@@ -104,16 +104,16 @@ def test_pickling_into_another_process_keeps_the_declaration() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_a_forked_child_keeps_the_quota_and_forgets_the_parent_s_waiters() -> None:
-    limiter = RateLimiter(requests_per_minute=600, burst=0.2, concurrency=2)
+    limiter = RateLimiter(requests_per_minute=30, burst=4, concurrency=2)
     held = limiter.reserve(Cost(requests=2, slots=2))
     limiter.account.corrections._lock.acquire()  # as a thread of the parent might, in the moment of the fork
-    waiter = threading.Thread(target=lambda: limiter.reserve(Cost(slots=1)).wait(5), daemon=True)
+    waiter = threading.Thread(target=lambda: limiter.reserve(Cost(slots=1)).wait(60), daemon=True)
     waiter.start()
     while not limiter.statistics().queued:
         threading.Event().wait(0.005)
     child = os.fork()
     if child == 0:
-        signal.alarm(5)
+        signal.alarm(30)
         limiter.account.corrections.observe("branch", "model", estimated=1, actual=1)
         statistics = limiter.statistics()
         fresh = (statistics.queued, statistics.in_flight) == (0, 0) and statistics.rates[
