@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_parallel_plus.errors import DeclarationError
-from langchain_parallel_plus.limits.declaration import check_seconds
+from langchain_parallel_plus.limits.declaration import check_seconds, seconds_until
 from langchain_parallel_plus.limits.hold import Hold
 from langchain_parallel_plus.limits.passes import use_pass
 from langchain_parallel_plus.limits.ticket import Ticket
 from langchain_parallel_plus.limits.waiting.turnstile import Entrant
 
 if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
     from langchain_parallel_plus.limits.account import Account
     from langchain_parallel_plus.limits.cost import Cost
     from langchain_parallel_plus.limits.waiting.turnstile import Turnstile
@@ -155,17 +157,25 @@ class Acquisition(BaseRateLimiter):
         """
         self._turnstile.release_slots(slots)
 
-    def pause(self, seconds: float, *, keep: Cost | None = None) -> None:
-        """Admit nothing for `seconds`, then go on with nearly empty buckets rather than with a burst.
+    def pause(self, until: datetime | timedelta | float, *, keep: Cost | None = None) -> None:
+        """Admit nothing until then, and go on with nearly empty buckets rather than with a burst.
 
         Args:
-            seconds: From now; a pause that ends sooner than the present one changes nothing.
+            until: A moment with its time zone, or seconds or a `timedelta` from now. A pause that ends sooner than the
+                present one changes nothing.
             keep: What may pass right at the end, such as the call that was refused; by default a second's worth.
+
+        Example:
+            >>> from langchain_parallel_plus.limits import RateLimiter
+            >>> limiter = RateLimiter(requests_per_minute=60)
+            >>> limiter.pause(30)
+            >>> limiter.try_acquire()
+            False
+
+        Raises:
+            DeclarationError: It is no time, or a moment of no time zone.
         """
-        check_seconds("pause: seconds", seconds)
-        if seconds < 0:
-            msg = f"pause({seconds!r}) is no time"
-            raise DeclarationError(msg, help="give seconds, 0 or more")
+        seconds = seconds_until(until)
         kept = None if keep is None else self._account.amounts(keep)
         self._turnstile.change(lambda planner, now: planner.pause(now + seconds, kept))
 

@@ -6,6 +6,7 @@ import difflib
 import math
 import sys
 from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
@@ -15,7 +16,17 @@ from langchain_parallel_plus.limits.learning.profile import PROVIDERS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ("DAY", "DIMENSIONS", "MINUTE", "Dimension", "Learning", "Quota", "check_limit", "check_seconds")
+__all__ = (
+    "DAY",
+    "DIMENSIONS",
+    "MINUTE",
+    "Dimension",
+    "Learning",
+    "Quota",
+    "check_limit",
+    "check_seconds",
+    "seconds_until",
+)
 
 MINUTE: Final = 60.0
 DAY: Final = 86_400.0
@@ -167,3 +178,24 @@ def check_seconds(name: str, value: object, *, endless: bool = False) -> None:
     if not number or math.isnan(value) or (math.isinf(value) and not endless):  # type: ignore[arg-type]
         msg = f"{name}={value!r} is no time"
         raise DeclarationError(msg, help="give seconds, or None for no end" if endless else "give seconds, 0 or more")
+
+
+def seconds_until(until: datetime | timedelta | float) -> float:
+    """Return the seconds from now, at least 0, to a moment with its time zone; all else counts from now.
+
+    Raises:
+        DeclarationError: It is no time, before now by its sign, or a moment of no time zone.
+    """
+    if isinstance(until, datetime):
+        if until.utcoffset() is None:
+            msg = f"pause(until={until!r}) says no time zone"
+            raise DeclarationError(
+                msg, help="give a moment such as datetime.now(UTC) + timedelta(minutes=1), or seconds"
+            )
+        return max((until - datetime.now(until.tzinfo)).total_seconds(), 0.0)
+    seconds = until.total_seconds() if isinstance(until, timedelta) else until
+    check_seconds("pause: until", seconds)
+    if seconds < 0:
+        msg = f"pause(until={until!r}) is no time from now"
+        raise DeclarationError(msg, help="give seconds or a timedelta, 0 or more, or a moment with its time zone")
+    return float(seconds)

@@ -1,8 +1,9 @@
 """How quickly the calls of a large burst leave: not all in one moment.
 
-A thousand calls let go in the same moment keep the client busy for seconds before the first of them is on the wire, and
-a provider's bucket begins to refill when the first call arrives. Let go one after the other they arrive from the
-beginning on, and the run as a whole takes no longer.
+A thousand calls let go in the same moment keep the client busy for seconds before the first of them is on the wire.
+A provider's bucket begins to refill when the first call arrives, and a provider's windows count calls when they arrive:
+what was let go seconds before that is counted in a later window than its schedule says. Let go one after the other the
+calls arrive from the beginning on, about when they were admitted, and the run as a whole takes no longer.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Launch:
     """The calls of one key.
 
     Args:
-        rates: The key's rates, in the planner's order. Only a bucket of minutes lets large bursts through.
+        rates: The key's rates, in the planner's order. Those of a day say nothing of single seconds.
     """
 
     __slots__ = ("_interval", "_seconds", "_tat")
@@ -45,9 +46,7 @@ class Launch:
 
     def follow(self, rates: Iterable[Rate]) -> None:
         """Go on with other rates."""
-        seconds = tuple(
-            _LEAD / rate.per_second if rate.refill == "bucket" and rate.window < _HOUR else 0.0 for rate in rates
-        )
+        seconds = tuple(_LEAD / rate.per_second if rate.window < _HOUR and rate.burst else 0.0 for rate in rates)
         self._seconds = seconds if any(seconds) else ()
         if not self._seconds:
             self._interval = 0.0

@@ -6,6 +6,8 @@ import asyncio
 import math
 import threading
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -579,10 +581,31 @@ def test_a_weight_is_positive(weight: float) -> None:
         RateLimiter(requests_per_minute=1).reserve(weight=weight)
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "1"])
-def test_a_pause_is_finite(seconds: Any) -> None:
+@pytest.mark.parametrize(
+    "until",
+    [-1, float("nan"), float("inf"), "1", None, True, timedelta(seconds=-1), datetime(2999, 1, 1)],
+)
+def test_a_pause_is_finite_and_of_a_known_time_zone(until: Any) -> None:
     with pytest.raises(DeclarationError, match="pause"):
-        RateLimiter(requests_per_minute=1).pause(seconds)
+        RateLimiter(requests_per_minute=1).pause(until)
+
+
+@pytest.mark.parametrize(
+    "until",
+    [
+        lambda: 3_600,
+        lambda: timedelta(hours=1),
+        lambda: datetime.now(UTC) + timedelta(hours=1),
+        lambda: datetime.now(timezone(timedelta(hours=5))) + timedelta(hours=1),
+    ],
+    ids=["seconds", "timedelta", "moment", "moment elsewhere"],
+)
+def test_a_pause_is_said_in_seconds_or_as_the_moment_of_its_end(until: Callable[[], Any]) -> None:
+    limiter = RateLimiter(requests_per_minute=60, clock=lambda: 0.0)
+    limiter.pause(until=until())
+    assert limiter.statistics().paused_for == pytest.approx(3_600, abs=30)
+    limiter.pause(datetime.now(UTC) - timedelta(hours=1))
+    assert limiter.statistics().paused_for == pytest.approx(3_600, abs=30)
 
 
 @pytest.mark.parametrize(

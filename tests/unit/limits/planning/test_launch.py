@@ -41,8 +41,14 @@ def test_a_pace_of_many_calls_a_second_is_kept() -> None:
     assert times[-1] == pytest.approx(2.0, rel=0.01)
 
 
+def test_windows_get_their_burst_one_call_after_the_other_too() -> None:
+    times = launched(100, 600, refill="window", burst=100.0)
+    assert times[:32] == [0.0] * 32
+    assert times[-1] == pytest.approx(68 * 0.004, abs=1e-6)
+
+
 def test_where_bursts_are_small_or_for_a_day_nothing_is_held_up() -> None:
-    assert launched(100, 600, refill="window", burst=100.0) == [0.0] * 100
+    assert launched(32, 600, refill="window", burst=100.0) == [0.0] * 32
     assert launched(500, 500, window=86_400.0, burst=500.0) == [0.0] * 500
 
 
