@@ -16,10 +16,12 @@ from typing import Literal
 
 __all__ = ("ROUNDING", "UTILISATION", "Bucket", "Rate", "Refill")
 
-UTILISATION = 0.98
-"""Share of a declared rate that sustained load uses. At 0.98 none of five simulated server models (token bucket of a
-minute and of a second, fixed and sliding minute, ten-second sub-windows) answered 429 at 500 and 5000 requests a
-minute with network jitter up to 200 ms; at 1.0 all but the largest bucket did."""
+UTILISATION = 0.99
+"""Share of a declared rate that sustained load uses. A pace alone is safe at 0.98: there none of five simulated server
+models (bucket of a minute and of a second, fixed and sliding minute, windows of ten seconds) answered 429 at 500 and
+5000 requests a minute with network jitter up to 200 ms. Since `guard.WindowGuard` keeps the windows exactly, 0.99 is as
+safe: no refusal more in 60,000 requests at 40 to 3000 a minute and in 5,000 calls of mixed sizes (simulated, the same
+jitter), and 0.995 gains no more than a tenth of a percent."""
 
 ROUNDING = 1e-6
 """Seconds of slack, so that the last unit of a burst does not fail on the rounding of the sums before it."""

@@ -1,7 +1,7 @@
 """What was admitted in a server's window, wherever that begins: an exact log, and no window gets more than its share.
 
-A pace alone cannot promise that: at 0.98 of the rate, a minute holds 0.98 of the limit plus one request, and with
-requests of more than a fiftieth of the limit that is too much. The window is longer than the server's by the jitter of
+A pace alone cannot promise that: at 0.99 of the rate, a minute holds 0.99 of the limit plus one request, and with
+requests of more than a hundredth of the limit that is too much. The window is longer than the server's by the jitter of
 the network: what was sent up to `JITTER` before a window begins may arrive in it.
 """
 

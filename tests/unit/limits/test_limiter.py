@@ -20,10 +20,11 @@ from langchain_parallel_plus.errors import (
     RequestTooLargeError,
 )
 from langchain_parallel_plus.limits import Cost, LimiterStatistics, RateLimiter
+from langchain_parallel_plus.limits.planning.bucket import UTILISATION
 from langchain_parallel_plus.outcome import ErrorKind
 from langchain_parallel_plus.providers import Classified
 
-PACED = 60 / (60 * 0.98)
+PACED = 60 / (60 * UTILISATION)
 """Seconds between requests at 60 a minute."""
 
 
@@ -59,9 +60,15 @@ async def test_five_branches_on_an_idle_key_of_60_a_minute_start_at_once() -> No
 
 
 @pytest.mark.looptime(start=0)
-async def test_sustained_load_is_paced_at_98_percent() -> None:
-    times = await start_times(RateLimiter(requests_per_minute=60, clock=now), 40)
+async def test_sustained_load_is_paced_just_below_the_rate() -> None:
+    times = await start_times(RateLimiter(tokens_per_minute=60, clock=now), 40, Cost(input_tokens=1))
     assert times == pytest.approx([0.0] * 10 + [PACED * n for n in range(10, 40)], abs=1e-3)
+
+
+@pytest.mark.looptime(start=0)
+async def test_no_ten_seconds_hold_more_requests_than_their_share() -> None:
+    times = await start_times(RateLimiter(requests_per_minute=60, clock=now), 40)
+    assert times == pytest.approx([10.2 * (n // 10) + PACED * (n % 10) * (n >= 10) for n in range(40)], abs=1e-3)
 
 
 @pytest.mark.looptime(start=0)
@@ -74,7 +81,7 @@ async def test_where_the_provider_holds_a_bucket_the_burst_refills_under_load() 
 @pytest.mark.looptime(start=0)
 async def test_a_thousand_waiters_reach_the_rate() -> None:
     times = await start_times(RateLimiter(requests_per_minute=30_000, burst=0.002, clock=now), 1_000)
-    assert times[-1] == pytest.approx(999 * 0.002 / 0.98, rel=0.005)
+    assert times[-1] == pytest.approx(999 * 0.002 / UTILISATION, rel=0.005)
     assert times == sorted(times)
 
 
@@ -90,7 +97,7 @@ async def test_a_day_s_quota_may_go_at_once() -> None:
     limiter = RateLimiter(requests_per_day=50, clock=now)
     times = await start_times(limiter, 51)
     assert times[:50] == [0.0] * 50
-    assert times[50] == pytest.approx(86_400 / (50 * 0.98), abs=1e-2)
+    assert times[50] == pytest.approx(86_400 / (50 * UTILISATION), abs=1e-2)
 
 
 @pytest.mark.looptime(start=0)
@@ -133,7 +140,7 @@ async def test_cancelled_in_the_moment_of_admission_it_is_refunded() -> None:
 async def test_a_wait_known_to_be_too_long_fails_at_once_and_takes_nothing() -> None:
     limiter = RateLimiter(requests_per_minute=60, burst=1, clock=now)
     limiter.acquire()
-    with pytest.raises(LimiterTimeoutError, match=r"in 1.02 s, and there are 0.5 s; 0 are queued\nhelp: "):
+    with pytest.raises(LimiterTimeoutError, match=r"in 1.01 s, and there are 0.5 s; 0 are queued\nhelp: "):
         await limiter.aacquire(timeout=0.5)
     assert now() == 0.0
     await limiter.aacquire(timeout=1.1)
@@ -188,7 +195,7 @@ async def test_a_higher_rate_is_felt_by_those_who_wait() -> None:
     await asyncio.sleep(1)
     limiter.set_rate(requests_per_minute=60)
     await waiter
-    assert now() == pytest.approx(1 + (10 / 0.98 - 1) / 10, abs=0.01)
+    assert now() == pytest.approx(1 + (10 / UTILISATION - 1) / 10, abs=0.01)
 
 
 @pytest.mark.looptime(start=0)
@@ -306,7 +313,7 @@ def test_a_blocked_thread_is_woken_at_its_time() -> None:
     begin = time.monotonic()
     for _ in range(4):
         limiter.acquire()
-    assert time.monotonic() - begin == pytest.approx(3 * 0.1 / 0.98, abs=0.03)
+    assert time.monotonic() - begin == pytest.approx(3 * 0.1 / UTILISATION, abs=0.03)
 
 
 def test_forty_calls_at_600_a_minute_go_at_once() -> None:

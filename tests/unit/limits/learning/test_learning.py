@@ -10,6 +10,7 @@ import pytest
 from langchain_parallel_plus.errors import DeclarationError, QuotaExhaustedError
 from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.limits.learning.profile import DEFAULT, PROVIDERS, most_careful, profile_of
+from langchain_parallel_plus.limits.planning.bucket import UTILISATION
 from langchain_parallel_plus.limits.statistics import RateStatistics
 from langchain_parallel_plus.limits.ticket import Ticket
 from langchain_parallel_plus.outcome import ErrorKind
@@ -222,7 +223,7 @@ def test_a_refusal_pauses_everybody_and_makes_the_key_careful_once_in_an_epoch(c
         clock.time += 0.01
     assert limiter.statistics().paused_for == pytest.approx(5.0, abs=0.05)
     shown = requests(limiter)
-    assert (shown.burst, shown.utilisation) == (50, pytest.approx(0.97))
+    assert (shown.burst, shown.utilisation) == (50, pytest.approx(UTILISATION - 0.01))
     clock.time += 5
     assert at_once(limiter) <= 2
 
@@ -236,7 +237,7 @@ def test_a_refusal_of_a_later_call_begins_another_epoch(clock: Clock) -> None:
         clock.time += 60
         assert (requests(limiter).burst, requests(limiter).utilisation) == (
             100 / 2**step,
-            pytest.approx(0.98 - step / 100),
+            pytest.approx(UTILISATION - step / 100),
         )
 
 
@@ -247,10 +248,10 @@ def test_quiet_time_restores_burst_and_pace(clock: Clock) -> None:
     ticket.refused(LIMITED)
     clock.time += 601
     sent(limiter).settle(Cost())
-    assert (requests(limiter).burst, requests(limiter).utilisation) == (100, pytest.approx(0.972))
+    assert (requests(limiter).burst, requests(limiter).utilisation) == (100, pytest.approx(UTILISATION - 0.008))
     clock.time += 3_000
     sent(limiter).settle(Cost())
-    assert requests(limiter).utilisation == pytest.approx(0.98)
+    assert requests(limiter).utilisation == pytest.approx(UTILISATION)
 
 
 def test_a_burst_shrinks_to_one_request_and_not_below(clock: Clock) -> None:
@@ -304,7 +305,7 @@ def test_overload_takes_slots_and_never_quota(clock: Clock) -> None:
     for ticket in tickets:
         ticket.refused(Classified(ErrorKind.OVERLOADED))
         ticket.release()
-    assert (requests(limiter).utilisation, limiter.statistics().paused_for) == (0.98, 0)
+    assert (requests(limiter).utilisation, limiter.statistics().paused_for) == (UTILISATION, 0)
     assert sum(limiter.reserve(Cost(slots=1)).granted for _ in range(12)) == 9
     clock.time += 11
     limiter.reserve(Cost()).settle(Cost())
