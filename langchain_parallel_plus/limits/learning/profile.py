@@ -71,6 +71,9 @@ class Profile:
     doubtful_token_windows: tuple[float, ...] = (10.0,)
     """The same for tokens. Ten seconds cost 6 % with calls of 1,000 tokens at 200,000 a minute (simulated), and no
     provider is known to count tokens so."""
+    slack: float = 0.0
+    """Where the burst is all that the provider's bucket holds: seconds beyond the pace between requests that need
+    nearly all of it, for what arrives late."""
     token_accounting: TokenAccounting = "reserve"
     """For limits on all tokens."""
     input_accounting: TokenAccounting = "reserve"
@@ -113,6 +116,7 @@ _AZURE: Final = Profile(
     token_burst=1.0,
     doubtful_request_windows=(1.0,),
     doubtful_token_windows=(),
+    slack=0.05,
     request_header=_MINUTE,
     token_header=_MINUTE,
     stated_parts=(1.0, 10.0),
@@ -190,6 +194,7 @@ def most_careful(profiles: Collection[Profile]) -> Profile:
         token_windows=_union(one.token_windows for one in profiles if one.refill == "window"),
         doubtful_request_windows=_union(one.doubtful_request_windows for one in profiles if one.refill == "window"),
         doubtful_token_windows=_union(one.doubtful_token_windows for one in profiles if one.refill == "window"),
+        slack=max(one.slack for one in profiles),
         token_accounting=least([one.token_accounting for one in profiles]),
         input_accounting=least([one.input_accounting for one in profiles]),
         output_accounting=least([one.output_accounting for one in profiles]),

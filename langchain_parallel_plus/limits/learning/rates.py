@@ -57,6 +57,8 @@ def known_rate(
         guarded=tuple(length for length in windows if length >= seconds * care.burst_share)
         if profile.refill == "window"
         else (),
+        capacity=_at_once(limit, usual, dimension.window) if profile.slack else math.inf,
+        slack=profile.slack,
         largest=largest,
     )
 

@@ -51,6 +51,11 @@ class Rate:
     """
     guarded: tuple[float, ...] = ()
     """With refill `window`: lengths in seconds of the server's windows, none of which gets more than its share."""
+    capacity: float = math.inf
+    """With refill `window`: units that the server's bucket holds, where that is known to be little."""
+    slack: float = 0.0
+    """Seconds by which requests that need nearly all of `capacity` are kept apart beyond the pace: what arrives late
+    leaves no room for them."""
     largest: float | None = None
     """Units above which a single request is refused; `None` for `limit`."""
 

@@ -8,7 +8,9 @@ fixed, sliding or short windows refuse that. Here the burst comes out of the las
   request passes before `tat`. Having used it, the next one waits until the burst has been earned.
 
 So in every window that is at least as long as the burst, at most `r * W` units and one request pass, whatever the
-arrivals. Where requests are large, `guard.WindowGuard` keeps the server's windows exactly.
+arrivals. Where requests are large, `guard.WindowGuard` keeps the server's windows exactly. A server whose bucket holds
+little has no room for what arrives late when a request needs nearly all of that: it keeps `Rate.slack` seconds more
+from the one before.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ __all__ = ("PacedBucket", "bucket_for")
 class PacedBucket:
     """The state of one rate limit, with the methods of `Bucket`."""
 
-    __slots__ = ("depth", "early", "guards", "interval", "limit", "rate", "tat")
+    __slots__ = ("depth", "early", "guards", "interval", "limit", "rate", "roomy", "tat")
 
     def __init__(self, rate: Rate) -> None:
         self.tat = -math.inf
@@ -41,7 +43,12 @@ class PacedBucket:
     def admits(self, amount: float, now: float) -> bool:
         """Tell whether `amount` may pass now, in the arithmetic of `eligible_at`."""
         tat = self.tat
-        if amount > self.limit or (tat > now and tat + amount * self.interval > self.early):
+        if amount > self.limit:
+            return False
+        span = amount * self.interval
+        if span > self.roomy:
+            tat += self._apart(span)
+        if tat > now and self.tat + span > self.early:
             return False
         for guard in self.guards:  # noqa: SIM110 - all() takes 0.3 us more on the hot path
             if guard.total + amount > guard.share and guard.free_at(amount) > now:
@@ -50,7 +57,8 @@ class PacedBucket:
 
     def eligible_at(self, amount: float) -> float:
         """Return when `amount` may pass: at once, if that is in the past."""
-        at = self.tat if self.tat + amount * self.interval > self.early else -math.inf
+        span = amount * self.interval
+        at = self.tat + self._apart(span) if self.tat + span > self.early else -math.inf
         for guard in self.guards:
             at = max(at, guard.free_at(amount))
         return at
@@ -61,9 +69,11 @@ class PacedBucket:
         A lower bound where a window is full.
         """
         base = max(self.tat, start)
-        at = base + before * self.interval
-        if at + amount * self.interval <= self._early_from(base):
+        at, span = base + before * self.interval, amount * self.interval
+        if at + span <= self._early_from(base):
             at = start
+        elif before or self.tat > start:
+            at += self._apart(span)
         return max([at, *(guard.free_at(before + amount) for guard in self.guards)])
 
     def take(self, amount: float, at: float) -> None:
@@ -122,6 +132,10 @@ class PacedBucket:
             return max(self._early_from(base) - base, 0.0) / self.interval
         return min(self.rate.burst - (self.tat - now) / self.interval, 0.0)
 
+    def _apart(self, span: float) -> float:
+        """Return the seconds by which a request that takes `span` to be earned is kept from the one before."""
+        return min(span - self.roomy, self.rate.slack) if span > self.roomy else 0.0
+
     def _early_from(self, at: float) -> float:
         idle = at - self.tat
         return max(self.early, at + (idle if idle < self.depth else self.depth)) if idle > 0 else self.early
@@ -131,6 +145,8 @@ class PacedBucket:
         self.limit = rate.limit if rate.largest is None else rate.largest
         self.interval = rate.interval
         self.depth = rate.burst * rate.interval + ROUNDING
+        self.roomy = rate.capacity * rate.interval - rate.slack
+        """Seconds' worth of a request above which it is kept apart from the one before."""
         known = {guard.seconds: guard for guard in self.guards}
         self.guards = tuple(known.get(seconds) or WindowGuard(seconds, 1.0) for seconds in rate.guarded)
         for guard in self.guards:

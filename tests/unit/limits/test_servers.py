@@ -76,6 +76,32 @@ def test_calls_of_mixed_sizes_exceed_no_minute(kind: str) -> None:
     assert share(traffic, 200_000, 5 * MINUTE) >= 0.94
 
 
+@pytest.mark.parametrize("late", [0.0, 0.02, 0.05])
+@pytest.mark.parametrize("limit", [200_000, 600_000])
+def test_calls_that_need_all_of_a_small_bucket_leave_room_for_what_arrives_late(limit: int, late: float) -> None:
+    """A call of 4,064 tokens needs a whole second of 200,000 a minute."""
+    traffic = Traffic(
+        make=lambda clock: RateLimiter(tokens_per_minute=limit, provider="azure", clock=clock),
+        server=server("bucket of a second", limit),
+        amount=lambda cost: cost.total_tokens,
+        cost=lambda rng: Cost(tokens=rng.choice([264, 564, 1_064, 4_064])),
+        jitter=late,
+    ).run(5 * MINUTE)
+    assert traffic.refusals == []
+    assert share(traffic, limit, 5 * MINUTE) >= 0.94
+
+
+@pytest.mark.parametrize("late", [0.0, 0.05])
+def test_a_bucket_of_one_request_is_kept_to(late: float) -> None:
+    traffic = Traffic(
+        make=lambda clock: RateLimiter(requests_per_minute=60, provider="azure", clock=clock),
+        server=server("bucket of a second", 60),
+        jitter=late,
+    ).run(5 * MINUTE)
+    assert traffic.refusals == []
+    assert share(traffic, 60, 5 * MINUTE) >= 0.93
+
+
 def test_tokens_counted_in_ten_seconds_are_refused_a_few_times_and_then_learned() -> None:
     traffic = Traffic(
         make=lambda clock: RateLimiter(tokens_per_minute=200_000, clock=clock),

@@ -30,6 +30,7 @@ class Traffic:
         cost: What a call is admitted with.
         workers: How many calls are wanted at any time.
         headers: What a response says of the quota at a time.
+        jitter: How late a call may arrive, in seconds.
     """
 
     make: Callable[[Callable[[], float]], RateLimiter]
@@ -40,6 +41,7 @@ class Traffic:
     latency: float = 1.0
     count_from: float = 0.0
     headers: Callable[[float], Snapshot] | None = None
+    jitter: float = JITTER
     seed: int = 1
     now: float = 0.0
     served: float = 0.0
@@ -81,7 +83,7 @@ class Traffic:
         for entrant in grants:
             entrant.passed = self.now
         for ticket in [ticket for ticket in self.waiting if ticket.granted]:
-            self.at(self.now + self.rng.uniform(0, JITTER), self.arrive, ticket)
+            self.at(self.now + self.rng.uniform(0, self.jitter), self.arrive, ticket)
         self.waiting = [ticket for ticket in self.waiting if not ticket.granted]
         return wake_at
 
