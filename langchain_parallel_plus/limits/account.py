@@ -14,6 +14,7 @@ from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits.declaration import DIMENSIONS, MINUTE, Quota, check_limit
 from langchain_parallel_plus.limits.learning.refusal import react
 from langchain_parallel_plus.limits.learning.steering import Steering
+from langchain_parallel_plus.limits.learning.unused import Unused
 from langchain_parallel_plus.limits.planning.lanes import RequestState
 from langchain_parallel_plus.limits.planning.planner import Planner
 from langchain_parallel_plus.limits.statistics import LimiterStatistics, RateStatistics
@@ -49,6 +50,7 @@ class Account:
         self.turnstile = Turnstile(name or "unnamed", planner, clock)
         self.typical = TypicalCall()
         self.corrections = LaneCorrections()
+        self.unused = Unused(self.turnstile.label, planner.names)
         self._units = tuple(DIMENSIONS[rate].unit for rate in rates)
         self._typical_amounts: tuple[float, ...] | None = None
         _ACCOUNTS.add(self)
@@ -95,7 +97,9 @@ class Account:
     def settle(self, entrant: Entrant, cost: Cost) -> None:
         """Charge what the call of `entrant` has used, as its provider counts it, and learn from its success."""
         amounts = counted(self.steering.profile, self._units, entrant.amounts, cost)
-        self.turnstile.settle(entrant, amounts)
+        if self.turnstile.settle(entrant, amounts):
+            self.unused.settled(amounts, self.amounts(cost))
+            self.unused.tell(entrant.bound_by)
         steering = self.steering
         if self.turnstile.clock() >= steering.step_at:
             self.turnstile.change(lambda planner, now: steering.finished(planner, now, entrant.passed))
@@ -186,6 +190,7 @@ class Account:
             declared=steering.limits[name] if self.quota.learning == "declared" else None,
             stated=None if stated is None else stated.limit,
             others=others,
+            unused=self.unused.share(index),
         )
 
 
@@ -250,6 +255,7 @@ def _after_fork() -> None:
     for account in list(_ACCOUNTS):
         account.turnstile.after_fork()
         account.corrections.after_fork()
+        account.unused.after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

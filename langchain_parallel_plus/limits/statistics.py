@@ -32,6 +32,9 @@ class RateStatistics:
     """The limit as the provider's headers state it, if they do."""
     others: float = 0.0
     """Units a minute that somebody else seems to use of the same key: 0 unless headers show it."""
+    unused: float = 0.0
+    """Share of what settled calls were charged that they had reserved and did not use: the cost of a `max_tokens` far
+    above the answers' length where the provider keeps what is reserved. 0 where it gives that back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,17 +154,18 @@ class Turnstile:
                 entrant.waiter.wake()
             self.dispatch()
 
-    def settle(self, entrant: Entrant, amounts: Sequence[float]) -> None:
-        """Charge `amounts` in place of what `entrant` was let through with, once."""
+    def settle(self, entrant: Entrant, amounts: Sequence[float]) -> bool:
+        """Charge `amounts` in place of what `entrant` was let through with, once; return whether that was now."""
         with self.lock:
             if entrant.settled or entrant.state is not RequestState.GRANTED:
-                return
+                return False
             entrant.settled = True
             now = self.clock()
             self.planner.landed(entrant, now)
             difference = [used - held for used, held in zip(amounts, entrant.amounts, strict=True)]
             self.planner.charge(difference, now, entrant.planned)
         self.dispatch()
+        return True
 
     def release(self, entrant: Entrant) -> None:
         """Give the slots of `entrant` back, once."""
