@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ _WIDTH = 48
 _MANY = 500
 _AT_ONCE = 4
 """Runs at the same time that take a tenth of a core each after their first second."""
+_APART = 3.0
+"""Seconds between their starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +83,23 @@ def _run(contests: Sequence[Contest]) -> Iterator[str]:
         f"in a process\nof its own, broken off after {PATIENCE:g} floors; CPU of the client; begins: when the first "
         "request has reached the server."
     )
-    with ThreadPoolExecutor(1) as one_by_one, ThreadPoolExecutor(_AT_ONCE) as together:
-        runs = [
-            [(one_by_one if _is_heavy(cell) else together).submit(run_apart, cell) for cell in contest.cells]
-            for contest in contests
-        ]
-        for contest, cells in zip(contests, runs, strict=True):
-            yield from _lines(contest, [cell.result() for cell in cells])
+    cells = [cell for contest in contests for cell in contest.cells]
+    ended = {cell: run_apart(cell) for cell in cells if _is_heavy(cell)}
+    with ThreadPoolExecutor(_AT_ONCE) as together:
+        light = [cell for cell in cells if cell not in ended]
+        delays = [_APART * number if number < _AT_ONCE else 0.0 for number in range(len(light))]
+        ended |= zip(light, together.map(_run_later, light, delays), strict=True)
+    for contest in contests:
+        yield from _lines(contest, [ended[cell] for cell in contest.cells])
+
+
+def _run_later(cell: Cell, delay: float) -> Ended:
+    time.sleep(delay)
+    return run_apart(cell)
 
 
 def _is_heavy(cell: Cell) -> bool:
-    """Tell whether a run keeps a core busy for seconds: two of those at once would measure the machine."""
+    """Tell whether a run keeps a core busy for seconds: anything beside it would measure the machine."""
     paced = CONTENDERS[cell.contender].ours and cell.load.provider != "openai"
     return len(cell.load.sizes) > _MANY and not paced and "InMemory" not in cell.contender
 
