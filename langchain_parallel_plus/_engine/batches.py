@@ -46,6 +46,7 @@ def scope_of_calls(config: RunnableConfig, outer: Scope | None, now: Callable[[]
         at_once=outer is not None and outer.at_once,
         fan_out=outer.fan_out if outer is not None else "",
         followers=outer.followers if outer is not None else (),
+        time=outer.time if outer is not None else None,
     )
 
 

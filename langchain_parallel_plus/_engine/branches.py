@@ -174,6 +174,7 @@ class Surroundings:
             at_once=outer is not None and outer.at_once,
             fan_out=self.run.fan_out.name,
             followers=self.run.telling.followers,
+            time=outer.time if outer is not None else None,
         )
 
     def set_up(self, index: int) -> RunningBranch:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from langchain_parallel_plus._engine.guarded import GuardedCall
     from langchain_parallel_plus._engine.machine import Call
     from langchain_parallel_plus.limits import RateLimiter
+    from langchain_parallel_plus.limits.ticket import Ticket
 
 __all__ = ("Charge", "acharged", "charged")
 
@@ -66,15 +67,13 @@ def charged(run: GuardedCall, call: Call, value: Callable[[], Any]) -> Iterator[
     ticket = run.reserve(call, value() if run.charge.depends else None, at_once=blocked_loop())
     made = False
     try:
-        if ticket.delay > 0:
-            SYSTEM.sleep(ticket.delay, run.scope.token)
-        elif not ticket.granted:
-            forget = run.scope.on_cancel(ticket.cancel)
-            try:
-                with run.scope.suspended():
-                    ticket.wait(run.patience(call))
-            finally:
-                forget()
+        if ticket.delay > 0 or not ticket.granted:
+            with _waiting(run, ticket):
+                if ticket.delay > 0:
+                    SYSTEM.sleep(ticket.delay, run.scope.token)
+                else:
+                    with run.scope.suspended():
+                        ticket.wait(run.patience(call))
         admitted = run.admitted(call, ticket)
         made = True
         yield admitted
@@ -97,12 +96,9 @@ async def acharged(run: GuardedCall, call: Call, value: Callable[[], Awaitable[A
     made = False
     try:
         if not ticket.granted:
-            forget = run.scope.on_cancel(ticket.cancel)
-            try:
+            with _waiting(run, ticket):
                 async with run.scope.asuspended():
                     await ticket.wait_async(run.patience(call))
-            finally:
-                forget()
         admitted = run.admitted(call, ticket)
         made = True
         yield admitted
@@ -112,3 +108,15 @@ async def acharged(run: GuardedCall, call: Call, value: Callable[[], Awaitable[A
         raise
     finally:
         (ticket.release if made else ticket.cancel)()
+
+
+@contextmanager
+def _waiting(run: GuardedCall, ticket: Ticket) -> Iterator[None]:
+    """Cancel the ticket when the branch is given up; meanwhile the time of attempts around stands still."""
+    forget = run.scope.on_cancel(ticket.cancel)
+    go_on = run.scope.stand_still()
+    try:
+        yield
+    finally:
+        go_on()
+        forget()

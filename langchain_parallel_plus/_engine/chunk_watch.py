@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.pulse import Pulse
-from langchain_parallel_plus._engine.pump import later
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
+    from langchain_parallel_plus._engine.call_time import CallTime
     from langchain_parallel_plus._engine.guarded import GuardedCall
     from langchain_parallel_plus._engine.machine import Call
     from langchain_parallel_plus.errors import BranchTimeoutError
@@ -24,15 +24,17 @@ LATER: Any = object()
 class ChunkWatch:
     """The clock of one call's stream. Its consumer's time does not count; callbacks beneath refresh `idle_timeout`."""
 
-    __slots__ = ("_asked", "_call", "_first", "_given", "_guard", "_now", "_pulse", "_timed", "_until", "waits")
+    __slots__ = ("_asked", "_call", "_first", "_given", "_guard", "_now", "_pulse", "_timed", "time", "waits")
 
-    def __init__(self, guard: GuardedCall, call: Call, now: Callable[[], float], context: Context) -> None:
+    def __init__(
+        self, guard: GuardedCall, call: Call, now: Callable[[], float], context: Context, time: CallTime
+    ) -> None:
         self._guard = guard
         self._call = call
         self._now = now
         self._first = True
         self._asked = self._given = now()
-        self._until: float | None = None
+        self.time = time
         self._pulse: Pulse | None = None
         self._timed = guard.plan.times(call.target)
         if guard.plan.idle_timeout is not None and self._timed:
@@ -44,11 +46,8 @@ class ChunkWatch:
     def ask(self) -> bool:
         """Begin to wait for a chunk; return whether it is the first."""
         self.waits, self._asked = True, self._now()
-        if self._first:
-            timeout = self._call.timeout
-            self._until = None if timeout is None else self._asked + timeout
-        else:
-            self._until = later(self._until, self._asked - self._given)
+        if not self._first:
+            self.time.leave_out(self._asked - self._given)
         return self._first
 
     def got(self) -> None:
@@ -56,28 +55,28 @@ class ChunkWatch:
         self.waits = self._first = False
         self._given = self._now()
 
-    def until(self, slow_at: float | None = None) -> float | None:
-        """Return when to look again, unless a chunk comes before."""
-        ends = [end for end in (self._until, slow_at, *(at for at, _, _ in self._silences())) if end is not None]
-        return min(ends) if ends else None
+    def until(self, within: float | None = None) -> float | None:
+        """Return when to look again, unless a chunk comes before; also if it is slow, which it is after `within`."""
+        slow = () if within is None else (self.time.at(within),)
+        return self.time.until(*slow, *(at for at, _, _ in self._silences()))
 
     def over(self) -> BranchTimeoutError | None:
         """Return the error if the time is up."""
         now = self._now()
+        ends = self.time.until()
         for at, field, seconds in sorted(self._silences()):
-            if now >= at and (self._until is None or at <= self._until):
+            if now >= at and (ends is None or at <= ends):
                 return self._guard.silent(self._call, field, seconds)
-        if self._until is not None and now >= self._until:
-            return self._guard.timed_out(self._call)
-        return None
+        return None if self.time.over() is None else self._guard.timed_out(self._call, self.time)
 
     def _silences(self) -> list[tuple[float, str, float]]:
         """Return when each limit on silence is reached, as it looks now."""
-        plan = self._guard.plan
+        plan, now = self._guard.plan, self._now()
         silences = []
         if self._first and self._timed and plan.first_chunk_timeout is not None:
-            silences.append((self._asked + plan.first_chunk_timeout, "first_chunk_timeout", plan.first_chunk_timeout))
+            first = plan.first_chunk_timeout
+            silences.append((self.time.at(first), "first_chunk_timeout", first))
         if self._pulse is not None and plan.idle_timeout is not None:
-            alive = max(self._asked, self._pulse.at)
+            alive = now if self.time.stands else max(self._asked, self._pulse.at, self.time.resumed)
             silences.append((alive + plan.idle_timeout, "idle_timeout", plan.idle_timeout))
         return silences

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ("cancel_and_wait", "ended_within")
+    from langchain_parallel_plus._engine.call_time import CallTime
+
+__all__ = ("cancel_and_wait", "ended_in_time")
 
 _log = logging.getLogger("langchain_parallel_plus")
 
@@ -38,7 +40,26 @@ async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
         _log.warning("%d cancelled tasks have not ended within %g s", stuck, _DRAIN_SECONDS)
 
 
-async def ended_within(task: asyncio.Task[Any], seconds: float | None) -> bool:
+async def ended_in_time(task: asyncio.Task[Any], time: CallTime | None, within: float | None = None) -> bool:
+    """Wait until the task has ended, at most as long as its call may take; return whether it has. It goes on anyway.
+
+    Args:
+        task: The task.
+        time: Of its call; `None` waits for as long as it takes.
+        within: At most so many seconds of that time.
+    """
+    if time is None:
+        return await _ended_within(task, None)
+    loop = asyncio.get_running_loop()
+    while True:
+        until = time.until() if within is None else time.until(time.at(within))
+        if await _ended_within(task, None if until is None else until - loop.time()):
+            return True
+        if time.over() is not None or (within is not None and time.passed(within)):
+            return False
+
+
+async def _ended_within(task: asyncio.Task[Any], seconds: float | None) -> bool:
     """Wait until the task has ended, at most so long; return whether it has. It goes on all the same."""
     loop = asyncio.get_running_loop()
     ended = loop.create_future()

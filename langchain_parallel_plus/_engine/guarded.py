@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from langchain_parallel_plus._engine.breaker import IGNORED, SUCCEEDED, result_of
+from langchain_parallel_plus._engine.call_time import CallTime
 from langchain_parallel_plus.errors import BranchAbandonedError, BranchTimeoutError, LimiterError
 
 if TYPE_CHECKING:
@@ -169,9 +170,14 @@ class GuardedCall:
         own = self.plan.attempt_timeout
         return replace(call, whole_run=left, timeout=left if own is None else min(own, left))
 
-    def scope_for(self, call: Call, token: CancelToken | None = None) -> Scope:
-        """Return the scope of a call: what waits in it may not wait longer than the call may take."""
-        return self.scope.for_call(call.timeout, self.now, token, self.ordinal(call))
+    def time_of(self, call: Call) -> CallTime:
+        """Return the time of a call that begins now."""
+        own = None if call.timeout == call.whole_run else call.timeout  # the run's end comes first
+        return CallTime(self.now, own, call.whole_run, self.scope.time)
+
+    def scope_for(self, call: Call, token: CancelToken | None = None, time: CallTime | None = None) -> Scope:
+        """Return the scope of a call: what waits in it may wait as long as its run may take."""
+        return self.scope.for_call(call.whole_run, self.now, token, self.ordinal(call), time)
 
     def ordinal(self, call: Call) -> int:
         """Return the number of a call among those of the branch, as events tell it."""
@@ -198,11 +204,10 @@ class GuardedCall:
             help=f"raise TimeoutPolicy({field}=...), or give the branch a fallback",
         )
 
-    def timed_out(self, call: Call) -> BranchTimeoutError:
+    def timed_out(self, call: Call, time: CallTime) -> BranchTimeoutError:
         """Return the error of a call that took longer than it may."""
-        run_over = call.timeout == call.whole_run
-        field = "run_timeout" if run_over else "attempt_timeout"
-        allowed = self.plan.run_timeout if run_over else self.plan.attempt_timeout
+        field = time.over() or "attempt_timeout"
+        allowed = self.plan.run_timeout if field == "run_timeout" else self.plan.attempt_timeout
         return BranchTimeoutError(
             f"{self.name} timed out: {field} of {allowed:g} s, in call {call.number}",
             help=f"raise TimeoutPolicy({field}=...), or give the branch a fallback",

@@ -83,8 +83,7 @@ class PolicyRun(GuardedCall):
         self._draw = draw
         own, hedged = scope is not current_scope.get(), targets.hedges is not None
         self.telling = PolicyTelling(scope, manager, targets.plan, now, own=own, hedged=hedged)
-        left = scope.remaining()
-        self._state = State(deadline=None if left is None else now() + left)
+        self._state = State(deadline=self._deadline())
         self.hedging = None if targets.hedges is None else HedgedRun(self, targets.hedges, now)
         self._beside = 0
         self._winner: HedgeCall | None = None
@@ -138,6 +137,8 @@ class PolicyRun(GuardedCall):
         classified = classify(error) if self._told else self.fell(call, error)
         self._told = False
         paid, affordable = self._pay_for_retry(call, classified.kind)
+        if self.scope.time is not None:  # it may have stood still since the run began
+            self._state = replace(self._state, deadline=self._deadline())
         action = self._step(Failed(error, classified, self._draw(), affordable))
         if paid and self._budget is not None and not isinstance(action, Sleep):
             self._budget.give_back()
@@ -172,6 +173,10 @@ class PolicyRun(GuardedCall):
         self.let_go()
         if self.telling.is_open(self, call):
             self.telling.ended(self, call, "cancelled")
+
+    def _deadline(self) -> float | None:
+        left = self.scope.left()
+        return None if left is None else self.now() + left
 
     def _pay_for_retry(self, call: Call, kind: ErrorKind) -> tuple[bool, bool]:
         """Return whether a retry was paid from the budget, and whether one may be made."""

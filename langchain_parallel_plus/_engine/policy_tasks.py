@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_parallel_plus._engine.charging import acharged
 from langchain_parallel_plus._engine.chunk_watch import LATER
 from langchain_parallel_plus._engine.context import EnteredContext
-from langchain_parallel_plus._engine.ending import cancel_and_wait, ended_within
+from langchain_parallel_plus._engine.ending import cancel_and_wait, ended_in_time
 from langchain_parallel_plus._engine.hedge_tasks import race
 from langchain_parallel_plus._engine.machine import Action, Call, Raise, Return, Sleep
 from langchain_parallel_plus._engine.policy_run import PolicyRun
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
 
+    from langchain_parallel_plus._engine.call_time import CallTime
     from langchain_parallel_plus._engine.guarded import GuardedCall
     from langchain_parallel_plus._engine.hedge_tasks import OpenHedge
     from langchain_parallel_plus._engine.hedged_run import HedgeCall
@@ -88,14 +89,16 @@ async def _call(
     kwargs: dict[str, Any],
     slow: tuple[float, OpenHedge] | None = None,
 ) -> Any:
-    token = attempt_token(run, leaves=call.timeout is not None or slow is not None)
-    entered = EnteredContext(config, run.scope_for(call, token))
+    limited = call.timeout is not None or slow is not None
+    token = attempt_token(run, leaves=limited)
+    time = run.time_of(call) if limited else None
+    entered = EnteredContext(config, run.scope_for(call, token, time))
     try:
         work = entered.context.run(run.targets[call.target].ainvoke, value, config, **kwargs)
         task = asyncio.get_running_loop().create_task(work, context=entered.context)
         if slow is None or (call.timeout is not None and call.timeout <= slow[0]):
-            return await _in_time(run, call, task)
-        return await _hedged(run, call, task, *slow)
+            return await _in_time(run, call, task, time)
+        return await _hedged(run, call, task, run.time_of(call) if time is None else time, *slow)
     finally:
         entered.leave()
         if token is not None:
@@ -111,13 +114,17 @@ async def _hedge(
     return _call(beside, call, value, beside.config(config), kwargs)
 
 
-async def _hedged(run: GuardedCall, call: Call, task: asyncio.Task[Any], delay: float, hedge: OpenHedge) -> Any:
+async def _hedged(
+    run: GuardedCall, call: Call, task: asyncio.Task[Any], time: CallTime, delay: float, hedge: OpenHedge
+) -> Any:
     """Wait for the task as `_in_time` does; make the call once more if it is slow."""
     try:
-        if await ended_within(task, delay):
+        if await ended_in_time(task, time, delay):
             return task.result()
         assert isinstance(run, PolicyRun)  # a hedge is not hedged
-        winner = await race(run, call, delay, _in_time(run, _after(call, delay), task), hedge)
+        if time.over() is not None:
+            raise run.timed_out(call, time)
+        winner = await race(run, call, delay, _in_time(run, call, task, time), hedge, lambda: time.stands)
     finally:
         await _end(task)
     if winner.hedge is not None:
@@ -126,17 +133,12 @@ async def _hedged(run: GuardedCall, call: Call, task: asyncio.Task[Any], delay: 
     return winner.task.result()
 
 
-def _after(call: Call, seconds: float) -> Call:
-    """Return the call with the time that it has left."""
-    timeout, whole_run = [None if one is None else one - seconds for one in (call.timeout, call.whole_run)]
-    return replace(call, timeout=timeout, whole_run=whole_run)
-
-
-async def _in_time(run: GuardedCall, call: Call, task: asyncio.Task[Any]) -> Any:
+async def _in_time(run: GuardedCall, call: Call, task: asyncio.Task[Any], time: CallTime | None) -> Any:
     """Return what the task returns; cancel it, and wait for its end, when time is up or this wait is cancelled."""
     try:
-        if not await ended_within(task, call.timeout):
-            raise run.timed_out(call)
+        if not await ended_in_time(task, time):
+            assert time is not None  # without one it waits for as long as it takes
+            raise run.timed_out(call, time)
     finally:
         await _end(task)
     return task.result()
@@ -229,7 +231,10 @@ async def _first(
         sources[beside] = await open_source(beside, beside.call, beside.config(config), held)
         return sources[beside].next()
 
-    winner = await race(run, call, delay, source.next(), hedge, lambda: replay.waits)
+    def held_up() -> bool:
+        return replay.waits or source.time.stands
+
+    winner = await race(run, call, delay, source.next(), hedge, held_up)
     if winner.hedge is None:
         return source, winner.task.result()
     opened.push_async_exit(winner.opened)
@@ -240,7 +245,7 @@ async def _first(
 async def _read(run: GuardedCall, call: Call, replay: AsyncReplay) -> Any:
     """Return the whole input, in the time of the run: an attempt's own has not begun."""
     reading = asyncio.get_running_loop().create_task(replay.whole())
-    return await _in_time(run, replace(call, timeout=call.whole_run), reading)
+    return await _in_time(run, call, reading, run.time_of(replace(call, timeout=call.whole_run)))
 
 
 async def _deliver(run: PolicyRun, call: Call, source: Source, chunk: Any) -> AsyncGenerator[Any, None]:

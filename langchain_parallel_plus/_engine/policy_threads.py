@@ -96,7 +96,7 @@ def _hedged(
         try:
             return job.wait(delay)
         except Empty:
-            winner = race(run, call, delay, job.wait, job.close, hedge, clock)
+            winner = race(run, call, delay, job.wait, job.close, hedge, clock, lambda: job.time.stands)
     if winner.hedge is not None:
         winner.hedge.succeeded()
     winner.opened.close()
@@ -198,7 +198,10 @@ def _first(
         sources[beside] = open_source(beside, beside.call, beside.config(config), held)
         return sources[beside].next
 
-    winner = race(run, call, delay, source.next, source.leave, hedge, clock, lambda: replay.waits)
+    def held_up() -> bool:
+        return replay.waits or source.time.stands
+
+    winner = race(run, call, delay, source.next, source.leave, hedge, clock, held_up)
     if winner.hedge is None:
         return source, winner.output
     opened.push(winner.opened)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from langchain_core.callbacks import BaseCallbackManager
 
+    from langchain_parallel_plus._engine.call_time import CallTime
     from langchain_parallel_plus._engine.cancel import CancelToken
     from langchain_parallel_plus._engine.capacity import Capacity, Permit
     from langchain_parallel_plus.limits import Cost, RateLimiter
@@ -94,6 +95,8 @@ class Scope:
     """The number of the call under way, where a policy makes several."""
     followers: tuple[Follower, ...] = ()
     """Who follows the run, besides those who listen in its context."""
+    time: CallTime | None = None
+    """Of the call that it is part of, where a policy limits that."""
 
     @property
     def unit(self) -> int:
@@ -133,14 +136,32 @@ class Scope:
         """Return the seconds left to the tightest deadline, or `None` without one."""
         return None if self.deadline is None else self.deadline - self.now()
 
+    def left(self) -> float | None:
+        """Return the seconds left to the tightest deadline, or to the end of a call around if nothing waits there."""
+        ends = [self.remaining(), None if self.time is None else self.time.left()]
+        return min((seconds for seconds in ends if seconds is not None), default=None)
+
+    def stand_still(self) -> Callable[[], None]:
+        """Stop the time of the calls around, for a wait that does not count; return what lets it go on."""
+        return _nothing if self.time is None else self.time.stand_still()
+
     def for_call(
         self,
         seconds: float | None,
         now: Callable[[], float],
         token: CancelToken | None = None,
         attempt: int | None = None,
+        time: CallTime | None = None,
     ) -> Scope:
-        """Return this scope for one call in it: on the clock `now`, at most `seconds` long, given up with `token`."""
+        """Return this scope for one call in it.
+
+        Args:
+            seconds: How long its run may take.
+            now: Its clock.
+            token: What it is given up with.
+            attempt: Its number.
+            time: Its own time, if that is limited.
+        """
         left = [limit for limit in (self.remaining(), seconds) if limit is not None]
         deadline = now() + min(left) if left else None
         # Built directly: `replace` costs ten times as much.
@@ -160,6 +181,7 @@ class Scope:
             self.fan_out,
             attempt,
             self.followers,
+            self.time if time is None else time,
         )
 
     def for_hedge(self, token: CancelToken, permit: Permit | None) -> Scope:
@@ -243,6 +265,10 @@ def callbacks_for(scope: Scope, callbacks: C) -> C:
     for follower in scope.followers:
         callbacks = follower.callbacks_for(scope, callbacks)
     return callbacks
+
+
+def _nothing() -> None:
+    """Go on, where nothing has stood still."""
 
 
 _COUNTS = ("input_tokens", "output_tokens", "cached_tokens")

@@ -45,8 +45,9 @@ class Source:
         self._inbox = Inbox(loop)
         self._pump = TaskPump(0, open_stream, self._inbox, ahead=guard.scope.permit is None)
         self._token = attempt_token(guard, leaves=True)
-        self._entered = EnteredContext(config, guard.scope_for(call, self._token))
-        self._watch = ChunkWatch(guard, call, loop.time, self._entered.context)
+        self.time = guard.time_of(call)
+        self._entered = EnteredContext(config, guard.scope_for(call, self._token, self.time))
+        self._watch = ChunkWatch(guard, call, loop.time, self._entered.context, self.time)
 
     async def next(self, within: float | None = None) -> Any:
         """Return the next chunk, or `EXHAUSTED`, or `LATER` if it does not come within so many seconds.
@@ -60,16 +61,15 @@ class Source:
                 self._pump.start(self._entered.context, self._entered.leave)
             else:
                 self._pump.ack()
-        slow_at = None if within is None else self._loop.time() + within
         while True:
             try:
-                _, kind, content = await self._inbox.get(watch.until(slow_at))
+                _, kind, content = await self._inbox.get(watch.until(within))
             except TimeoutError:
                 if (error := watch.over()) is not None:
                     raise error from None
-                if slow_at is not None and self._loop.time() >= slow_at:
+                if within is not None and self.time.passed(within):
                     return LATER
-                continue  # a callback has refreshed the time
+                continue  # a callback has refreshed the time, or it has stood still
             watch.got()
             if kind is ERROR:
                 raise content

@@ -35,7 +35,8 @@ class Job:
         self._clock = clock
         self._token = CancelToken(run.scope.token)
         self._inbox: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-        entered = EnteredContext(config, run.scope_for(call, self._token))
+        self.time = run.time_of(call)
+        entered = EnteredContext(config, run.scope_for(call, self._token, self.time))
         refuse_when_abandoned(entered.context)
         inbox, token = self._inbox, self._token
 
@@ -50,7 +51,6 @@ class Job:
                 entered.context.run(run.came_late, call, error)
             inbox.put((output, error))
 
-        self._until = None if call.timeout is None else clock.now() + call.timeout
         self._token.subscribe(lambda: inbox.put((None, run.given_up())))
         WORKERS.submit(job)
 
@@ -58,23 +58,26 @@ class Job:
         """Return what the work returns.
 
         Args:
-            within: Raise `queue.Empty` if it takes longer than so many seconds, which are less than its time.
+            within: Raise `queue.Empty` if it takes longer than so many seconds of its time.
 
         Raises:
             BranchTimeoutError: It has taken longer than it may.
             BranchAbandonedError: It was left behind.
         """
-        try:
-            with WORKERS.waiting_for_children():
-                until = self._until if within is None else self._clock.now() + within
-                output, error = self._clock.get(self._inbox, until)
-        except Empty:
-            if within is not None:
-                raise
-            raise self._run.timed_out(self._call) from None
-        if error is not None:
-            raise error
-        return output
+        while True:
+            slow = () if within is None else (self.time.at(within),)
+            try:
+                with WORKERS.waiting_for_children():
+                    output, error = self._clock.get(self._inbox, self.time.until(*slow))
+            except Empty:
+                if self.time.over() is not None:
+                    raise self._run.timed_out(self._call, self.time) from None
+                if within is not None and self.time.passed(within):
+                    raise
+                continue  # its time has stood still
+            if error is not None:
+                raise error
+            return output
 
     def close(self) -> None:
         """Leave the work behind, if it has not ended."""
@@ -103,9 +106,10 @@ class Source:
         self._inbox: SimpleQueue[Item] = SimpleQueue()
         leaves = leaves or call.timeout is not None or guard.plan.watches_chunks
         self._token = CancelToken(guard.scope.token) if leaves else None
-        self._entered = EnteredContext(config, guard.scope_for(call, self._token))
+        self.time = guard.time_of(call)
+        self._entered = EnteredContext(config, guard.scope_for(call, self._token, self.time if leaves else None))
         self._context = self._entered.context
-        self._watch = ChunkWatch(guard, call, clock.now, self._context)
+        self._watch = ChunkWatch(guard, call, clock.now, self._context, self.time)
         refuse_when_abandoned(self._context)
 
     def next(self, within: float | None = None) -> Any:
@@ -127,18 +131,17 @@ class Source:
                 self._start(token)
             elif self._pump is not None:
                 self._pump.ack()
-        slow_at = None if within is None else self._clock.now() + within
         while True:
             try:
                 with WORKERS.waiting_for_children():
-                    _, kind, content = self._clock.get(self._inbox, watch.until(slow_at))
+                    _, kind, content = self._clock.get(self._inbox, watch.until(within))
             except Empty:
                 if (error := watch.over()) is not None:
                     token.cancel()
                     raise error from None
-                if slow_at is not None and self._clock.now() >= slow_at:
+                if within is not None and self.time.passed(within):
                     return LATER
-                continue  # a callback has refreshed the time
+                continue  # a callback has refreshed the time, or it has stood still
             watch.got()
             if kind is ERROR:
                 raise content

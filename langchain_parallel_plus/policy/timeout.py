@@ -41,16 +41,16 @@ class TimeoutPolicy(ShortRepr):
     run_timeout: float | None = None
     """Seconds for the runnable with all its retries, back-off and quota waits. Each fallback has this time anew."""
     attempt_timeout: float | None = None
-    """Seconds for one call; a call that takes longer counts as a failed attempt, which a `RetryPolicy` may repeat. What
-    the model calls inside it wait for a rate limit counts, what the call itself waits for `BranchPolicy.limiter` does
-    not."""
+    """Seconds for one call; a call that takes longer counts as a failed attempt, which a `RetryPolicy` may repeat. It
+    stands still while a model call inside, at any depth, waits for a limiter, whatever others do meanwhile: only
+    `run_timeout` and deadlines bound that. The time for the first chunk and a hedge's delay stand still with it."""
     first_chunk_timeout: float | None = None
     """Seconds to the first chunk of a stream; one that takes longer is a failed attempt. For calls that deliver all at
     once it means nothing."""
     idle_timeout: float | None = None
     """Seconds in which a stream gives no sign of life: no chunk, and no callback of a run beneath it (a tool that
-    starts, a token of a model). Before the first chunk it fails the attempt, after it the branch. It means nothing for
-    calls that deliver all at once."""
+    starts, a token of a model), while nothing waits for a limiter. Before the first chunk it fails the attempt, after
+    it the branch. It means nothing for calls that deliver all at once."""
 
     def __post_init__(self) -> None:
         for name in ("run_timeout", "attempt_timeout", "first_chunk_timeout", "idle_timeout"):

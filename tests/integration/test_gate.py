@@ -59,6 +59,7 @@ class Scope:
     uses: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[dict[str, Any]] = field(default_factory=list)
     suspensions: int = 0
+    standing: int = 0
     _callbacks: list[Callable[[], None]] = field(default_factory=list)
 
     def current(self) -> Scope:
@@ -80,6 +81,14 @@ class Scope:
 
     def remaining(self) -> float | None:
         return self.left
+
+    def stand_still(self) -> Callable[[], None]:
+        self.standing += 1
+
+        def go_on() -> None:
+            self.standing -= 1
+
+        return go_on
 
     @contextmanager
     def suspended(self) -> Iterator[None]:

@@ -52,9 +52,11 @@ def admission(call: OpenCall, *, forced: bool = False) -> Generator[Ticket, None
             depth = limiter.account.turnstile.planner.queued
             scope.queued(limiter=limiter.name, model=call.request.model, call=call.run_id, depth=depth)
             forget = scope.on_cancel(ticket.cancel)
+            go_on = scope.stand_still()
             try:
                 yield ticket
             finally:
+                go_on()
                 forget()
             scope.check()
             if not ticket.granted:

@@ -47,6 +47,9 @@ class GateScope(Protocol):
     def remaining(self) -> float | None:
         """Return the seconds left to the deadline; `None` without one."""
 
+    def stand_still(self) -> Callable[[], None]:
+        """Stop the time of the attempts around, while a call waits; return what lets it go on."""
+
     def suspended(self) -> AbstractContextManager[None]:
         """Give the branch's permit back while this thread waits."""
 
