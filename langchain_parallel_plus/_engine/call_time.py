@@ -1,7 +1,11 @@
 """The time of one call under a policy: it stands still while a model call in it waits for a limiter.
 
-That is the time in which at least one call waits, at any depth below, whatever others do meanwhile: in a nested fan-out
-under a quota some call is nearly always under way, and none of them is slow. The time of the run, and deadlines, go on.
+That is while at least one call waits, at any depth below, whatever others do meanwhile. Were it while all of them wait,
+a nested fan-out under a quota would time out for its queue: one call of many is nearly always under way, and none of
+them is slow. The price is that one which hangs beside those that wait is found out only after the waits; a policy of
+its own finds it out at once, because the time of a call does not stand still for what waits elsewhere.
+
+The time of the run, and deadlines, go on.
 """
 
 from __future__ import annotations
@@ -18,38 +22,42 @@ _TOLERANCE: Final = 1e-6
 """Seconds by which a timer may fire early."""
 
 _GLANCE: Final = 0.05
-"""Seconds; while the time stands still, whoever waits for its end looks no more often than so."""
+"""Seconds; while the time stands still, whoever waits for its end looks no more often than so.
+
+Nobody is woken when it goes on: what is looked at in time is the moment at which it would have ended, and that is never
+later than the end. So a call that has more left than this ends on time.
+"""
 
 
 class CallTime:
     """Counts the seconds of one call. Usable from any thread.
 
     Args:
-        now: The clock of the driver that makes the call.
+        now: The clock of the driver that makes the call, which other threads read as well.
         own: Seconds that the call may take by itself.
         run: Seconds that its run has left.
         around: The time of the call that this one is part of; it stands still together with this one.
     """
 
-    __slots__ = ("_around", "_began", "_lock", "_now", "_own", "_run", "_since", "_stood", "_waiting", "resumed")
+    __slots__ = ("_around", "_began", "_lock", "_now", "_own", "_run_ends", "_since", "_stood", "_waiting", "resumed")
 
     def __init__(
         self, now: Callable[[], float], own: float | None, run: float | None, around: CallTime | None = None
     ) -> None:
         self._now = now
         self._own = own
-        self._run = run
         self._around = around
         self._lock = threading.Lock()
-        self._began = now()
+        self._began = began = now()
+        self._run_ends = None if run is None else began + run
         self._waiting = 0
         self._since = self._stood = 0.0
-        self.resumed = self._began
+        self.resumed = began
         """When it began, or last went on after it had stood still."""
 
     @property
     def stands(self) -> bool:
-        """Whether a call waits for a limiter."""
+        """Whether a call waits for a limiter, or its consumer has the stream."""
         return self._waiting > 0
 
     @property
@@ -59,7 +67,7 @@ class CallTime:
             return self._stood + (self._now() - self._since if self._waiting else 0.0)
 
     def stand_still(self) -> Callable[[], None]:
-        """Stop this time, and those around, until the returned function is called; further calls change nothing."""
+        """Stop this time, and those around, until the returned function is called; again, that changes nothing."""
         for each in self._upwards():
             each._wait()
         waits = True
@@ -73,9 +81,15 @@ class CallTime:
 
         return go_on
 
-    def leave_out(self, seconds: float) -> None:
-        """Count some seconds neither for the call nor for its run: a stream's consumer has taken them."""
-        self._began += seconds
+    def pause(self) -> None:
+        """Stop this time until `resume`: a stream's consumer has a chunk to see to."""
+        self._wait()
+
+    def resume(self, taken: float) -> None:
+        """Go on: the consumer asks for the next chunk. The seconds that it took do not count for the run either."""
+        if self._run_ends is not None:
+            self._run_ends += taken
+        self._go_on()
 
     def at(self, seconds: float) -> float:
         """Return the moment at which the call has taken so many seconds by itself, as it looks now."""
@@ -87,7 +101,7 @@ class CallTime:
 
     def over(self) -> Literal["run_timeout", "attempt_timeout"] | None:
         """Return which time is up."""
-        if self._run is not None and self._now() >= self._began + self._run - _TOLERANCE:
+        if self._run_ends is not None and self._now() >= self._run_ends - _TOLERANCE:
             return "run_timeout"
         if self._own is not None and self.passed(self._own):
             return "attempt_timeout"
@@ -101,14 +115,14 @@ class CallTime:
         moving = [*moments] if self._own is None else [*moments, self.at(self._own)]
         if moving and self.stands:
             moving = [max(min(moving), self._now() + _GLANCE)]
-        if self._run is not None:
-            moving.append(self._began + self._run)
+        if self._run_ends is not None:
+            moving.append(self._run_ends)
         return min(moving, default=None)
 
     def left(self) -> float | None:
         """Return the seconds after which this call, or one around it, is over if nothing waits any more."""
         now = self._now()
-        ends = [] if self._run is None else [self._began + self._run - now]
+        ends = [] if self._run_ends is None else [self._run_ends - now]
         if self._own is not None:
             ends.append(self.at(self._own) - now)
         if self._around is not None and (left := self._around.left()) is not None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from langchain_parallel_plus._engine.pulse import Pulse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextvars import Context
 
     from langchain_parallel_plus._engine.call_time import CallTime
@@ -22,61 +21,73 @@ LATER: Any = object()
 
 
 class ChunkWatch:
-    """The clock of one call's stream. Its consumer's time does not count; callbacks beneath refresh `idle_timeout`."""
+    """The clock of one call's stream. Its consumer's time does not count; callbacks beneath refresh `idle_timeout`.
 
-    __slots__ = ("_asked", "_call", "_first", "_given", "_guard", "_now", "_pulse", "_timed", "time", "waits")
+    Without a `time`, nothing is limited, and no clock is read.
+    """
 
-    def __init__(
-        self, guard: GuardedCall, call: Call, now: Callable[[], float], context: Context, time: CallTime
-    ) -> None:
+    __slots__ = ("_asked", "_call", "_first", "_given", "_guard", "_now", "_pulse", "_time", "_timed", "waits")
+
+    def __init__(self, guard: GuardedCall, call: Call, context: Context, time: CallTime | None) -> None:
         self._guard = guard
         self._call = call
-        self._now = now
+        self._now = guard.now
         self._first = True
-        self._asked = self._given = now()
-        self.time = time
+        self._asked = self._given = 0.0
+        self._time = time
         self._pulse: Pulse | None = None
         self._timed = guard.plan.times(call.target)
         if guard.plan.idle_timeout is not None and self._timed:
-            self._pulse = Pulse(now)
+            self._pulse = Pulse(guard.now)
             self._pulse.listen(context)
         self.waits = False
         """Whether a chunk has been asked for that has not come yet."""
 
     def ask(self) -> bool:
         """Begin to wait for a chunk; return whether it is the first."""
-        self.waits, self._asked = True, self._now()
-        if not self._first:
-            self.time.leave_out(self._asked - self._given)
+        self.waits = True
+        if self._time is not None:
+            self._asked = self._now()
+            if not self._first:
+                self._time.resume(self._asked - self._given)
         return self._first
 
     def got(self) -> None:
         """Take in that the chunk is there, or the end, or an error."""
         self.waits = self._first = False
-        self._given = self._now()
+        if self._time is not None:
+            self._given = self._now()
+            self._time.pause()
 
     def until(self, within: float | None = None) -> float | None:
         """Return when to look again, unless a chunk comes before; also if it is slow, which it is after `within`."""
-        slow = () if within is None else (self.time.at(within),)
-        return self.time.until(*slow, *(at for at, _, _ in self._silences()))
+        if self._time is None:
+            return None
+        slow = () if within is None else (self._time.at(within),)
+        return self._time.until(*slow, *(at for at, _, _ in self._silences(self._time)))
+
+    def slow(self, within: float | None) -> bool:
+        """Return whether the chunk has not come within so many seconds."""
+        return within is not None and self._time is not None and self._time.passed(within)
 
     def over(self) -> BranchTimeoutError | None:
         """Return the error if the time is up."""
-        now = self._now()
-        ends = self.time.until()
-        for at, field, seconds in sorted(self._silences()):
+        if self._time is None:
+            return None
+        now, ends = self._now(), self._time.until()
+        for at, field, seconds in sorted(self._silences(self._time)):
             if now >= at and (ends is None or at <= ends):
                 return self._guard.silent(self._call, field, seconds)
-        return None if self.time.over() is None else self._guard.timed_out(self._call, self.time)
+        return None if self._time.over() is None else self._guard.timed_out(self._call, self._time)
 
-    def _silences(self) -> list[tuple[float, str, float]]:
+    def _silences(self, time: CallTime) -> list[tuple[float, str, float]]:
         """Return when each limit on silence is reached, as it looks now."""
-        plan, now = self._guard.plan, self._now()
+        plan = self._guard.plan
         silences = []
         if self._first and self._timed and plan.first_chunk_timeout is not None:
             first = plan.first_chunk_timeout
-            silences.append((self.time.at(first), "first_chunk_timeout", first))
+            silences.append((time.at(first), "first_chunk_timeout", first))
         if self._pulse is not None and plan.idle_timeout is not None:
-            alive = now if self.time.stands else max(self._asked, self._pulse.at, self.time.resumed)
+            alive = self._now() if time.stands else max(self._asked, self._pulse.at, time.resumed)
             silences.append((alive + plan.idle_timeout, "idle_timeout", plan.idle_timeout))
         return silences

@@ -170,6 +170,10 @@ class GuardedCall:
         own = self.plan.attempt_timeout
         return replace(call, whole_run=left, timeout=left if own is None else min(own, left))
 
+    def limits(self, call: Call) -> bool:
+        """Return whether something limits the time of a streamed call."""
+        return call.timeout is not None or self.plan.watches_chunks
+
     def time_of(self, call: Call) -> CallTime:
         """Return the time of a call that begins now."""
         own = None if call.timeout == call.whole_run else call.timeout  # the run's end comes first

@@ -53,7 +53,7 @@ async def race(
         delay: Seconds between one call and the next.
         first: Waits for the first call.
         hedge: Opens a hedge: what it holds goes into the stack, and what it returns waits for it.
-        held_up: Whether the first call waits for its input.
+        held_up: Whether the first call waits for its input, or for a limiter.
 
     Raises:
         Exception: The first call's, when all have failed.

@@ -57,7 +57,7 @@ def race(
         leave: Ends that wait, and leaves the call behind.
         hedge: Opens a hedge: what it holds goes into the stack, and what it returns waits for it.
         clock: The time.
-        held_up: Whether the first call waits for its input.
+        held_up: Whether the first call waits for its input, or for a limiter.
 
     Raises:
         Exception: The first call's, when all have failed.

@@ -99,7 +99,7 @@ class HedgedRun:
 
         Args:
             delay: Seconds between one call and the next.
-            held_up: Whether the call waits for its input, which another one would wait for, too.
+            held_up: Whether the call waits for its input or for a limiter, as another one would, too.
         """
         self._held_up = held_up
         self._race = Race(delay, self.state.declared.max_hedges)

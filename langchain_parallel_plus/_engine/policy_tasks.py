@@ -96,9 +96,9 @@ async def _call(
     try:
         work = entered.context.run(run.targets[call.target].ainvoke, value, config, **kwargs)
         task = asyncio.get_running_loop().create_task(work, context=entered.context)
-        if slow is None or (call.timeout is not None and call.timeout <= slow[0]):
+        if time is None or slow is None or (call.timeout is not None and call.timeout <= slow[0]):
             return await _in_time(run, call, task, time)
-        return await _hedged(run, call, task, run.time_of(call) if time is None else time, *slow)
+        return await _hedged(run, call, task, time, *slow)
     finally:
         entered.leave()
         if token is not None:
@@ -214,7 +214,8 @@ async def _first(
 
     async def open_source(guard: GuardedCall, call: Call, config: RunnableConfig, held: AsyncExitStack) -> Source:
         charge = acharged(guard, call, partial(_read, guard, call, replay))
-        source = _open(guard, await held.enter_async_context(charge), replay, config, kwargs)
+        call = await held.enter_async_context(charge)
+        source = _open(guard, call, replay, config, kwargs, hedged=delay is not None)
         held.push_async_callback(source.aclose)
         return source
 
@@ -232,7 +233,7 @@ async def _first(
         return sources[beside].next()
 
     def held_up() -> bool:
-        return replay.waits or source.time.stands
+        return replay.waits or source.stands
 
     winner = await race(run, call, delay, source.next(), hedge, held_up)
     if winner.hedge is None:
@@ -261,8 +262,8 @@ async def _deliver(run: PolicyRun, call: Call, source: Source, chunk: Any) -> As
 
 
 def _open(
-    guard: GuardedCall, call: Call, replay: AsyncReplay, config: RunnableConfig, kwargs: dict[str, Any]
+    guard: GuardedCall, call: Call, replay: AsyncReplay, config: RunnableConfig, kwargs: dict[str, Any], *, hedged: bool
 ) -> Source:
     target = guard.targets[call.target]
     inputs = replay.again()
-    return Source(guard, call, config, lambda: target.atransform(inputs, config, **kwargs), inputs)
+    return Source(guard, call, config, lambda: target.atransform(inputs, config, **kwargs), inputs, hedged=hedged)

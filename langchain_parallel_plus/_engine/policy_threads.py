@@ -185,7 +185,7 @@ def _first(
     def open_source(guard: GuardedCall, call: Call, config: RunnableConfig, held: ExitStack) -> Source:
         charge = charged(guard, call, partial(_read, guard, call, replay, config))
         call = held.enter_context(charge)
-        return held.enter_context(closing(_open(guard, call, replay, config, kwargs, leaves=delay is not None)))
+        return held.enter_context(closing(_open(guard, call, replay, config, kwargs, hedged=delay is not None)))
 
     own = opened.enter_context(ExitStack())
     source = open_source(run, call, run.config_for(call, config), own)
@@ -199,7 +199,7 @@ def _first(
         return sources[beside].next
 
     def held_up() -> bool:
-        return replay.waits or source.time.stands
+        return replay.waits or source.stands
 
     winner = race(run, call, delay, source.next, source.leave, hedge, clock, held_up)
     if winner.hedge is None:
@@ -227,7 +227,7 @@ def _deliver(run: PolicyRun, call: Call, source: Source, chunk: Any) -> Iterator
 
 
 def _open(
-    guard: GuardedCall, call: Call, replay: Replay, config: RunnableConfig, kwargs: dict[str, Any], *, leaves: bool
+    guard: GuardedCall, call: Call, replay: Replay, config: RunnableConfig, kwargs: dict[str, Any], *, hedged: bool
 ) -> Source:
     target = guard.targets[call.target]
-    return Source(guard, call, config, lambda: target.transform(replay.again(), config, **kwargs), leaves=leaves)
+    return Source(guard, call, config, lambda: target.transform(replay.again(), config, **kwargs), hedged=hedged)

@@ -138,7 +138,9 @@ class Scope:
 
     def left(self) -> float | None:
         """Return the seconds left to the tightest deadline, or to the end of a call around if nothing waits there."""
-        ends = [self.remaining(), None if self.time is None else self.time.left()]
+        if self.time is None:
+            return self.remaining()
+        ends = (self.remaining(), self.time.left())
         return min((seconds for seconds in ends if seconds is not None), default=None)
 
     def stand_still(self) -> Callable[[], None]:

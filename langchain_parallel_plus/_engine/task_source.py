@@ -38,6 +38,8 @@ class Source:
         config: RunnableConfig,
         open_stream: Callable[[], AsyncIterator[Any]],
         inputs: AsyncGenerator[Any, None],
+        *,
+        hedged: bool,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -45,9 +47,14 @@ class Source:
         self._inbox = Inbox(loop)
         self._pump = TaskPump(0, open_stream, self._inbox, ahead=guard.scope.permit is None)
         self._token = attempt_token(guard, leaves=True)
-        self.time = guard.time_of(call)
-        self._entered = EnteredContext(config, guard.scope_for(call, self._token, self.time))
-        self._watch = ChunkWatch(guard, call, loop.time, self._entered.context, self.time)
+        self._time = guard.time_of(call) if hedged or guard.limits(call) else None
+        self._entered = EnteredContext(config, guard.scope_for(call, self._token, self._time))
+        self._watch = ChunkWatch(guard, call, self._entered.context, self._time)
+
+    @property
+    def stands(self) -> bool:
+        """Whether a model call in it waits for a limiter."""
+        return self._time is not None and self._time.stands
 
     async def next(self, within: float | None = None) -> Any:
         """Return the next chunk, or `EXHAUSTED`, or `LATER` if it does not come within so many seconds.
@@ -67,7 +74,7 @@ class Source:
             except TimeoutError:
                 if (error := watch.over()) is not None:
                     raise error from None
-                if within is not None and self.time.passed(within):
+                if watch.slow(within):
                     return LATER
                 continue  # a callback has refreshed the time, or it has stood still
             watch.got()

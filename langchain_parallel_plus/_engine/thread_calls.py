@@ -96,7 +96,7 @@ class Source:
         open_stream: Callable[[], Iterator[Any]],
         clock: Clock = SYSTEM,
         *,
-        leaves: bool,
+        hedged: bool,
     ) -> None:
         self._guard = guard
         self._clock = clock
@@ -104,13 +104,18 @@ class Source:
         self._stream: Iterator[Any] | None = None
         self._pump: ThreadPump | None = None
         self._inbox: SimpleQueue[Item] = SimpleQueue()
-        leaves = leaves or call.timeout is not None or guard.plan.watches_chunks
+        leaves = hedged or guard.limits(call)
         self._token = CancelToken(guard.scope.token) if leaves else None
-        self.time = guard.time_of(call)
-        self._entered = EnteredContext(config, guard.scope_for(call, self._token, self.time if leaves else None))
+        self._time = guard.time_of(call) if leaves else None
+        self._entered = EnteredContext(config, guard.scope_for(call, self._token, self._time))
         self._context = self._entered.context
-        self._watch = ChunkWatch(guard, call, clock.now, self._context, self.time)
+        self._watch = ChunkWatch(guard, call, self._context, self._time)
         refuse_when_abandoned(self._context)
+
+    @property
+    def stands(self) -> bool:
+        """Whether a model call in it waits for a limiter."""
+        return self._time is not None and self._time.stands
 
     def next(self, within: float | None = None) -> Any:
         """Return the next chunk, or `EXHAUSTED`, or `LATER` if it does not come within so many seconds.
@@ -139,7 +144,7 @@ class Source:
                 if (error := watch.over()) is not None:
                     token.cancel()
                     raise error from None
-                if within is not None and self.time.passed(within):
+                if watch.slow(within):
                     return LATER
                 continue  # a callback has refreshed the time, or it has stood still
             watch.got()

@@ -73,9 +73,27 @@ def test_the_time_of_calls_around_stands_still_too_but_not_that_of_those_below()
 def test_what_a_streams_reader_takes_counts_neither_for_the_call_nor_for_its_run() -> None:
     clock = Clock()
     time = CallTime(clock, own=10, run=20)
+    time.pause()
     clock.now += 50
-    time.leave_out(50)
-    assert (time.until(), time.over()) == (160, None)
+    time.resume(50)
+    assert (time.at(10), time.until(), time.over()) == (160, 160, None)
+    clock.now += 10
+    assert time.over() == "attempt_timeout"
+
+
+def test_a_wait_while_the_reader_has_the_stream_is_left_out_once() -> None:
+    clock = Clock()
+    time = CallTime(clock, own=10, run=100)
+    time.pause()
+    clock.now += 5
+    go_on = time.stand_still()
+    clock.now += 20
+    time.resume(25)
+    clock.now += 5
+    go_on()
+    assert (time.stood, time.at(10), time.resumed) == (30, 140, 130)
+    clock.now = 225
+    assert time.over() == "run_timeout"  # of the 125 s, the reader has had 25
 
 
 def test_a_wait_that_begins_just_before_the_end_is_not_polled() -> None:
