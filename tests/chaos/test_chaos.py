@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
-import looptime
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -19,30 +17,11 @@ from tests.chaos.virtual_threads import VirtualThreads
 from tests.contract.aftermath import soon
 from tests.contract.probes import caps_made, in_use
 from tests.modes import MODES, Mode
+from tests.virtual_time import at_once, on_virtual_time
 
 TASK_MODES = {mode.name: mode for mode in MODES if not mode.sync}
 THREAD_MODES = {mode.name: mode for mode in MODES if mode.sync}
 ROOMY = [HealthCheck.too_slow, HealthCheck.data_too_large]
-
-
-def on_virtual_time(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run `work` on a loop whose clock jumps, and check that no task is left.
-
-    What the loop itself closes, as langchain-core leaves it to, may take it a few steps.
-    """
-
-    async def steps() -> None:
-        for _ in range(10):
-            await asyncio.sleep(0)
-
-    loop = looptime.new_event_loop(start=0, end=10_000)
-    try:
-        return loop.run_until_complete(work)
-    finally:
-        loop.run_until_complete(steps())
-        left = asyncio.all_tasks(loop)
-        loop.close()
-        assert not left, left
 
 
 async def outcome(mode: Mode, tree: Fan, world: World, cap: int | None) -> tuple[str, Any]:
@@ -116,15 +95,6 @@ def in_virtual_threads(
             assert threads.alive == 0
             assert (world.running, world.started) == (0, world.ended)
             assert not any(in_use(one) for one in caps)
-
-
-def at_once(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that waits for nothing."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("it waits")
 
 
 @pytest.mark.timeout(180)

@@ -15,11 +15,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import TIMEOUT_MAX
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 from langchain_parallel_plus import _engine
+from langchain_parallel_plus.limits.waiting import waiters
 
 __all__ = ("DeadlockError", "VirtualThreads")
 
@@ -47,7 +49,9 @@ _spare: list[queue.SimpleQueue[Callable[[], None]]] = []
 
 
 class VirtualThreads:
-    """Everything that the engine's threads wait with, on a clock of its own.
+    """Everything that the engine's threads wait with, also at a limiter, on a clock of its own.
+
+    A limiter has to be made with this clock, too.
 
     Args:
         seed: Decides who goes on when several can.
@@ -179,7 +183,7 @@ class VirtualThreads:
             "WORKERS": self,
             "time": SimpleNamespace(monotonic=lambda: self.now),
         }
-        patches = []
+        patches = [patch.object(waiters, "threading", SimpleNamespace(Lock=primitives.Lock, TIMEOUT_MAX=TIMEOUT_MAX))]
         for module in _modules():
             names = {name: value for name, value in replaced.items() if hasattr(module, name)}
             if module.__name__.rpartition(".")[2] in (
@@ -243,17 +247,23 @@ class _Lock:
         self._held = False
         self._waiters: _Waiters = deque()
 
-    def acquire(self, blocking: bool = True) -> bool:
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        until = None if timeout < 0 else self._threads.now + timeout
         while self._held:
-            if not blocking:
+            if not blocking or (until is not None and self._threads.now >= until):
                 return False
-            self._threads.wait(self._waiters, None)
+            self._threads.wait(self._waiters, until)
         self._held = True
         return True
 
     def release(self) -> None:
+        if not self._held:
+            raise RuntimeError("release unlocked lock")
         self._held = False
         self._threads.wake(self._waiters)
+
+    def locked(self) -> bool:
+        return self._held
 
     def __enter__(self) -> None:
         self.acquire()
