@@ -41,15 +41,19 @@ class TimeoutPolicy(ShortRepr):
     run_timeout: float | None = None
     """Seconds for the runnable with all its retries, back-off and quota waits. Each fallback has this time anew."""
     attempt_timeout: float | None = None
-    """Seconds for one call; a call that takes longer counts as a failed attempt, which a `RetryPolicy` may repeat. It
-    stands still while a model call inside, at any depth, waits for a limiter, whatever others do meanwhile: only
-    `run_timeout` and deadlines bound that. The time for the first chunk and a hedge's delay stand still with it."""
+    """Seconds for one call; a call that takes longer counts as a failed attempt, which a `RetryPolicy` may repeat.
+
+    Waits for limiters do not count, neither for it nor for the first chunk, idleness or a hedge's delay: that of the
+    call itself (`BranchPolicy.limiter`) and those of model calls in it, at any depth, under `with_limits`. (A model's
+    own `rate_limiter` is part of the model, and counts.) `run_timeout` and deadlines bound them. The time stands still
+    while at least one call waits, whatever others do meanwhile: a nested fan-out does not time out for standing in a
+    queue. What may hang beside such a wait gets a `RunnableWithPolicy` of its own, whose time runs by itself."""
     first_chunk_timeout: float | None = None
     """Seconds to the first chunk of a stream; one that takes longer is a failed attempt. For calls that deliver all at
     once it means nothing."""
     idle_timeout: float | None = None
     """Seconds in which a stream gives no sign of life: no chunk, and no callback of a run beneath it (a tool that
-    starts, a token of a model), while nothing waits for a limiter. Before the first chunk it fails the attempt, after
+    starts, a token of a model), while no call waits for a limiter. Before the first chunk it fails the attempt, after
     it the branch. It means nothing for calls that deliver all at once."""
 
     def __post_init__(self) -> None:

@@ -22,11 +22,13 @@ from langchain_parallel_plus import (
     FanOutError,
     HedgePolicy,
     JoinPolicy,
+    RateLimiter,
     RetryBudget,
     RetryPolicy,
     RunnableWithPolicy,
     TimeoutPolicy,
 )
+from langchain_parallel_plus.testing import ScriptedChatModel
 from tests.contract.probes import others, plus
 
 pytestmark = pytest.mark.looptime
@@ -217,6 +219,14 @@ async def test_timeout_does_not_count_the_time_of_the_streams_reader() -> None:
     policy = BranchPolicy(timeout=TimeoutPolicy(run_timeout=10, idle_timeout=5))
     async for _ in RunnableWithPolicy(_streaming(3, 3), policy).astream("in"):
         await asyncio.sleep(100)
+
+
+async def test_timeout_of_an_attempt_does_not_count_its_calls_waits_for_a_rate_limit() -> None:
+    limiter = RateLimiter(requests_per_minute=1, burst=0.001, clock=asyncio.get_running_loop().time)
+    policy = BranchPolicy(timeout=TimeoutPolicy(attempt_timeout=10))
+    fan_out = plus({str(n): ScriptedChatModel(script=lambda _: "ok", latency=8) for n in range(3)})
+    await fan_out.with_policy(policy).with_limits(limiter).ainvoke("in")
+    assert now() > 120
 
 
 async def test_hedge_takes_the_first_result_and_cancels_the_other_call() -> None:
