@@ -187,7 +187,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
         found = []
         for key, step in self.steps__.items():
             policy = self.policies.for_branch(key)
-            limits = (*self.limits, *([policy.limiter] if policy.limiter is not None else []))
+            limits = (*self.limits, *([policy.limiter] if policy.limiter else []))
             shown = repr(replace(policy, limiter=None)).removeprefix("BranchPolicy(").removesuffix(")")
             found.append(DeclaredBranch(key, _steps(step), shown or "-", ", ".join(map(_quota, limits)) or "-"))
         return found
@@ -284,7 +284,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
             weight=policy.weight or 1.0,
             for_threads=for_threads(step),
             for_tasks=for_tasks(step),
-            limiter=policy.limiter,
+            limiter=policy.limiter or None,
             policed=policy.acts,
         )
         self._branches[key] = (basis, branch)

@@ -199,7 +199,7 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
 
     @property
     def _runnables(self) -> tuple[Runnable[Any, Any], ...]:
-        return (self.bound, *(_called(one) for one in self.policy.fallbacks))
+        return (self.bound, *(_called(one) for one in self.policy.fallbacks or ()))
 
     def _unheard(self, config: RunnableConfig | None) -> tuple[BaseCallbackManager, UUID] | None:
         """Return what stands in for a run of its own: a branch needs none if nobody would hear of it."""
@@ -216,11 +216,11 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         targets = Targets(
             self.get_name(),
             runnables,
-            Plan.of(self.policy, tuple(_instead(one) for one in self.policy.fallbacks)),
+            Plan.of(self.policy, tuple(_instead(one) for one in self.policy.fallbacks or ())),
             _charge(self.policy),
-            None if retry is None or retry.budget is None else BUDGETS.of(retry.budget),
-            None if breaker is None else BREAKERS.of(breaker),
-            HEDGES.of(hedge) if hedge is not None and hedge.max_hedges else None,
+            BUDGETS.of(retry.budget) if retry and retry.budget is not None else None,
+            BREAKERS.of(breaker) if breaker else None,
+            HEDGES.of(hedge) if hedge and hedge.max_hedges else None,
         )
         self._made[in_tasks] = (self.bound, self.policy, self.name, targets)
         return targets
@@ -251,7 +251,7 @@ def _instead(fallback: Any) -> Instead:
 
 
 def _charge(policy: BranchPolicy) -> Charge | None:
-    if policy.limiter is None:
+    if not policy.limiter:
         return None
     watch(policy.limiter)
     return Charge(policy.limiter) if policy.cost is None else Charge(policy.limiter, policy.cost)

@@ -77,8 +77,8 @@ class Plan:
         """Read a policy."""
         timeout = policy.timeout
         return cls(
-            targets=1 + len(policy.fallbacks),
-            retry=policy.retry,
+            targets=1 + len(policy.fallbacks or ()),
+            retry=policy.retry or None,
             run_timeout=timeout.run_timeout if timeout else None,
             attempt_timeout=timeout.attempt_timeout if timeout else None,
             first_chunk_timeout=timeout.first_chunk_timeout if timeout else None,

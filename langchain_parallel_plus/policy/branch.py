@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence  # noqa: TC003
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_parallel_plus.errors import DeclarationError, UnknownBranchError
@@ -24,36 +24,41 @@ __all__ = ("BranchPolicies", "BranchPolicy", "OnFailure", "checked_policy")
 
 OnFailure = Literal["raise", "keep", "drop"]
 
+_STRATEGIES = ("retry", "fallbacks", "timeout", "hedge", "breaker", "limiter")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BranchPolicy(ShortRepr):
     """How one branch is treated. A field left out keeps the default policy's value.
 
+    What every branch has by default, one branch may be without: `False` for a strategy or a limiter, `fallbacks=[]`.
+
     Example:
         ```python
         fan_out.with_policy(
-            BranchPolicy(retry=RetryPolicy(max_attempts=4)),               # every branch
+            BranchPolicy(retry=RetryPolicy(max_attempts=4), breaker=CircuitBreaker()),      # every branch
             key_terms=BranchPolicy(fallbacks=[extract_terms], on_failure="drop"),
+            in_house=BranchPolicy(breaker=False),
         )
         ```
     """
 
-    retry: RetryPolicy | None = None
-    fallbacks: Sequence[Any] = ()
+    retry: RetryPolicy | Literal[False] | None = None
+    fallbacks: Sequence[Any] | None = None
     """Runnables, functions or dicts to try in this order when the branch has failed for good: when the error is none
     to retry, attempts or budget are used up, or the wait that the provider asks for does not fit the time left. Each is
     called with the branch's input, under the same retry and timeout; a `RunnableWithPolicy` has its own, where its
     policy names them. `Fallback(model, on="context_length")` is for some errors only."""
-    timeout: TimeoutPolicy | None = None
+    timeout: TimeoutPolicy | Literal[False] | None = None
     """How long it may take. LangGraph's `TimeoutPolicy` is taken too, as LangGraph's `RetryPolicy` and tenacity's stop,
     wait and retry objects are for `retry`."""
-    hedge: HedgePolicy | None = None
+    hedge: HedgePolicy | Literal[False] | None = None
     """Makes a slow call a second time, and takes what comes first. Not for what has side effects: both may be carried
     out. It is for the branch's own runnable, each attempt anew."""
-    breaker: CircuitBreaker | None = None
+    breaker: CircuitBreaker | Literal[False] | None = None
     """Stops calling what fails. It guards the branch's own runnable, each attempt anew; fallbacks are called all the
     more."""
-    limiter: RateLimiter | None = None
+    limiter: RateLimiter | Literal[False] | None = None
     """Quota that each attempt of the branch is charged to, where the branch is no model call: a search API, a database.
     (Model calls are charged by `with_limits`.) The wait comes before the attempt's own time and counts against the
     run's; fallbacks are not charged. A rate limit pauses the quota for everybody who shares it."""
@@ -73,14 +78,14 @@ class BranchPolicy(ShortRepr):
     `min_success`)."""
 
     def __post_init__(self) -> None:
-        if self.retry is not None:
+        if self.retry is not None and self.retry is not False:
             object.__setattr__(self, "retry", retry_of(self.retry))
-        if self.timeout is not None:
+        if self.timeout is not None and self.timeout is not False:
             object.__setattr__(self, "timeout", timeout_of(self.timeout))
-        check_instance(self, "hedge", HedgePolicy)
-        check_instance(self, "breaker", CircuitBreaker)
+        check_instance(self, "hedge", HedgePolicy, or_false=True)
+        check_instance(self, "breaker", CircuitBreaker, or_false=True)
         check_instance(self, "required", bool)
-        check_instance(self, "limiter", RateLimiter)
+        check_instance(self, "limiter", RateLimiter, or_false=True)
         cost: object = self.cost
         if cost is not None and not (isinstance(cost, Cost) or callable(cost)):
             msg = f"BranchPolicy.cost must be a Cost or a function of the input, got {cost!r}"
@@ -97,7 +102,8 @@ class BranchPolicy(ShortRepr):
         if self.required and self.on_failure in ("keep", "drop"):
             msg = f"BranchPolicy(required=True, on_failure={self.on_failure!r}) contradicts itself"
             raise DeclarationError(msg, help="a required branch fails the fan-out: leave on_failure out")
-        object.__setattr__(self, "fallbacks", checked_fallbacks(self.fallbacks))
+        if self.fallbacks is not None:
+            object.__setattr__(self, "fallbacks", checked_fallbacks(self.fallbacks))
         _check_hedge_in_time(self.hedge, self.timeout)
 
     @property
@@ -111,7 +117,7 @@ class BranchPolicy(ShortRepr):
         Raises:
             DeclarationError: There is a cost and no limiter.
         """
-        if self.cost is not None and self.limiter is None:
+        if self.cost is not None and not self.limiter:
             msg = f"{whose} has a cost and no limiter that it is charged to"
             raise DeclarationError(msg, help="write BranchPolicy(limiter=RateLimiter(...), cost=...)")
         return self
@@ -119,17 +125,26 @@ class BranchPolicy(ShortRepr):
     def over(self, default: BranchPolicy) -> BranchPolicy:
         """Return this policy with `default`'s value in every field that it leaves out."""
         mine = {f.name: getattr(self, f.name) for f in fields(self)}
-        merged = {name: getattr(default, name) if value in (None, ()) else value for name, value in mine.items()}
+        merged = {name: getattr(default, name) if value is None else value for name, value in mine.items()}
         if self.required and self.on_failure is None:
             merged["on_failure"] = None  # a branch that is required is not kept or dropped as the others are
         if self.on_failure in ("keep", "drop") and self.required is None:
             merged["required"] = None
+        if self.limiter is False:
+            merged["cost"] = self.cost  # the default's is for the default's limiter
         return BranchPolicy(**merged)
 
+    def settled(self) -> BranchPolicy:
+        """Return this policy without what it switches off, now that no default is left to be switched off."""
+        off = [name for name in _STRATEGIES if getattr(self, name) is False or getattr(self, name) == ()]
+        return replace(self, **dict.fromkeys(off)) if off else self
 
-def _check_hedge_in_time(hedge: HedgePolicy | None, timeout: TimeoutPolicy | None) -> None:
+
+def _check_hedge_in_time(
+    hedge: HedgePolicy | Literal[False] | None, timeout: TimeoutPolicy | Literal[False] | None
+) -> None:
     """Refuse a hedge that would begin when the call that it is for has been given up."""
-    if hedge is None or not hedge.max_hedges or timeout is None or isinstance(hedge.delay, str):
+    if not hedge or not hedge.max_hedges or not timeout or isinstance(hedge.delay, str):
         return
     for name in ("attempt_timeout", "run_timeout"):
         seconds = getattr(timeout, name)
@@ -156,7 +171,7 @@ class BranchPolicies:
     def for_branch(self, key: str) -> BranchPolicy:
         """Return the policy of branch `key`."""
         own = self.by_branch.get(key)
-        return self.default if own is None else own.over(self.default)
+        return (self.default if own is None else own.over(self.default)).settled()
 
     def but(self, default: BranchPolicy | None, by_branch: Mapping[str, BranchPolicy]) -> BranchPolicies:
         """Return these policies with others laid over them, field by field."""
@@ -177,7 +192,7 @@ class BranchPolicies:
         written = f"deadline={join.deadline:g}" + (f", reserve={join.reserve:g}" if join.reserve else "")
         for key in branches:
             hedge = self.for_branch(key).hedge
-            if hedge is not None and hedge.max_hedges and not isinstance(hedge.delay, str) and hedge.delay >= deadline:
+            if hedge and hedge.max_hedges and not isinstance(hedge.delay, str) and hedge.delay >= deadline:
                 when = f"before branch {key!r} is hedged, after {hedge.delay:g} s"
                 msg = f"JoinPolicy({written}) is over {when}"
                 raise DeclarationError(msg, help=f"use a delay well below {deadline:g} s, or delay='p95'")

@@ -43,14 +43,14 @@ class ShortRepr:
         shown = [
             f"{f.name}={getattr(self, f.name)!r}"
             for f in fields(self)  # type: ignore[arg-type]  # only dataclasses derive from this
-            if getattr(self, f.name) != f.default and getattr(self, f.name) != ()
+            if getattr(self, f.name) != f.default
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-def check_instance(owner: object, name: str, kind: type) -> None:
-    """Refuse the field unless it is left out or of type `kind`."""
+def check_instance(owner: object, name: str, kind: type, *, or_false: bool = False) -> None:
+    """Refuse the field unless it is left out, of type `kind`, or the `False` that switches a default off."""
     value = getattr(owner, name)
-    if value is not None and not isinstance(value, kind):
+    if value is not None and not isinstance(value, kind) and not (or_false and value is False):
         msg = f"{type(owner).__name__}.{name} takes a {kind.__name__}, got {value!r}"
         raise DeclarationError(msg, help=f"write {name}={kind.__name__}(...)")

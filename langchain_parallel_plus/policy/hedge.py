@@ -43,7 +43,8 @@ class HedgePolicy(ShortRepr):
 
     delay: float | Literal["p95"]
     """Seconds after which a call is slow (in a stream: to its first chunk), and after which a further hedge is begun;
-    or `"p95"`: what 95 % of the branch's own calls have taken, waits for rate limits not counted."""
+    or `"p95"`: what 95 % of the branch's own calls have taken, waits for rate limits not counted. Seconds that no
+    attempt lasts are refused; those past `first_chunk_timeout` hedge no stream, but calls that deliver all at once."""
     _: KW_ONLY
     max_hedges: int = 1
     """Hedges of one call. 0 is none: for a branch with side effects, where the default policy hedges."""

@@ -32,7 +32,7 @@ def plain(value: Any) -> Any:
     """Return a policy as a dict of the fields that differ from their defaults; runnables and functions stay."""
     if is_dataclass(value) and not isinstance(value, type):
         set_fields = {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default}
-        return {name: plain(one) for name, one in set_fields.items() if one not in ((), {})}
+        return {name: plain(one) for name, one in set_fields.items() if one != {}}
     if isinstance(value, Mapping):
         return {key: plain(one) for key, one in value.items()}
     if isinstance(value, RateLimiter):

@@ -92,7 +92,7 @@ def _for_item(policy: BranchPolicy, key: str) -> BranchPolicy:
     cost = policy.cost
     return replace(
         policy,
-        fallbacks=tuple(_fallback(one, key) for one in policy.fallbacks),
+        fallbacks=tuple(_fallback(one, key) for one in policy.fallbacks or ()),
         cost=(lambda items: cost(items[key])) if callable(cost) else cost,
     )
 

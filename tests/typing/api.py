@@ -54,6 +54,9 @@ tended = (
     RunnableParallelPlus({"shout": shout}, name="named")
     .with_policy(BranchPolicy(retry=RetryPolicy(max_attempts=4, retry_on=(TimeoutError,))), shout=BranchPolicy())
     .with_policy(BranchPolicy(timeout=TimeoutPolicy(run_timeout=30.0), fallbacks=[shout], on_failure="keep"))
+    .with_policy(
+        shout=BranchPolicy(retry=False, fallbacks=[], timeout=False, hedge=False, breaker=False, limiter=False)
+    )
     .with_policy(BranchPolicy(hedge=HedgePolicy("p95", max_hedges=2)), shout=BranchPolicy(hedge=HedgePolicy(2.5)))
     .with_policy(BranchPolicy(fallbacks=[Fallback(shout, on=(ErrorKind.AUTH, "context_length", OSError)), shout]))
     .with_limits(RateLimiter(requests_per_minute=500, tokens_per_minute=200_000, name="openai"))

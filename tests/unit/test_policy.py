@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from langchain_core.runnables import RunnablePassthrough
 
 from langchain_parallel_plus import (
     BranchPolicy,
+    CircuitBreaker,
     DeclarationError,
     HedgePolicy,
     JoinPolicy,
@@ -21,7 +23,8 @@ from langchain_parallel_plus import (
     TimeoutPolicy,
     UnknownBranchError,
 )
-from langchain_parallel_plus.policy.plain import join_of, plain
+from langchain_parallel_plus.limits import Cost
+from langchain_parallel_plus.policy.plain import join_of, plain, policy_of
 from tests.unit.synthesis.loading import loaded
 
 HEDGED = BranchPolicy(hedge=HedgePolicy(5))
@@ -59,6 +62,9 @@ HEDGED = BranchPolicy(hedge=HedgePolicy(5))
         (lambda: BranchPolicy(required=True, on_failure="drop"), "contradicts itself"),
         (lambda: BranchPolicy(retry=3), "retry takes a RetryPolicy, LangGraph's or tenacity's included, got 3"),  # type: ignore[arg-type]
         (lambda: BranchPolicy(weight=0), "weight must be more than 0"),
+        (lambda: BranchPolicy(breaker=True), "breaker takes a CircuitBreaker, got True"),  # type: ignore[arg-type]
+        (lambda: BranchPolicy(limiter=True), "limiter takes a RateLimiter, got True"),  # type: ignore[arg-type]
+        (lambda: BranchPolicy(fallbacks=False), "must be a list of runnables, got bool"),  # type: ignore[arg-type]
         (lambda: BranchPolicy(fallbacks=lambda x: x), "must be a list of runnables, got function"),  # type: ignore[arg-type]
         (lambda: JoinPolicy(wait_for=0), "wait_for must be a whole number of at least 1"),
         (lambda: JoinPolicy(wait_for=1, min_success=2), "asks for more than it waits for"),
@@ -101,6 +107,56 @@ def test_a_branchs_policy_is_laid_over_the_default_field_by_field() -> None:
     )
     assert fan_out.policies.for_branch("a") == BranchPolicy(retry=retry, on_failure="keep")
     assert fan_out.policies.for_branch("b") == BranchPolicy(retry=retry, timeout=timeout, on_failure="drop")
+
+
+FULL = BranchPolicy(
+    retry=RetryPolicy(max_attempts=2),
+    fallbacks=[RunnablePassthrough()],
+    timeout=TimeoutPolicy(run_timeout=9),
+    hedge=HedgePolicy(5),
+    breaker=CircuitBreaker(),
+    limiter=RateLimiter(requests_per_minute=60),
+    cost=Cost(requests=2),
+)
+OFF: dict[str, Any] = {
+    "retry": False, "fallbacks": [], "timeout": False, "hedge": False, "breaker": False, "limiter": False
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OFF)
+def test_one_branch_may_be_without_what_the_others_have_by_default(name: str) -> None:
+    own = BranchPolicy(**{name: OFF[name]})
+    fan_out = RunnableParallelPlus(a=len, b=len, c=len).with_policy(FULL, a=own).with_policy(a=BranchPolicy(weight=2))
+    left = {"cost": None} if name == "limiter" else {}
+    assert fan_out.policies.for_branch("a") == replace(FULL, weight=2, **{name: None}, **left)
+    assert fan_out.policies.for_branch("b") == FULL
+    again = fan_out.with_policy(a=BranchPolicy(**{name: getattr(FULL, name)}))
+    assert again.policies.for_branch("a") == replace(FULL, weight=2)
+
+
+def test_a_default_that_is_switched_off_stays_off_for_those_that_do_not_say_otherwise() -> None:
+    retry = RetryPolicy(max_attempts=3)
+    fan_out = RunnableParallelPlus(a=len, b=len).with_policy(FULL).with_policy(BranchPolicy(**OFF))
+    for_all = fan_out.with_policy(b=BranchPolicy(retry=retry))
+    assert for_all.policies.for_branch("a") == BranchPolicy()
+    assert for_all.policies.for_branch("b") == BranchPolicy(retry=retry)
+
+
+def test_what_is_switched_off_survives_everything_that_a_policy_goes_through() -> None:
+    own = BranchPolicy(**OFF)
+    names = "retry=False, fallbacks=(), timeout=False, hedge=False, breaker=False, limiter=False"
+    assert repr(own) == f"BranchPolicy({names})"
+    for other in (eval(repr(own)), pickle.loads(pickle.dumps(own)), copy.deepcopy(own), policy_of(plain(own))):
+        assert other == own
+        assert other.over(FULL).settled() == BranchPolicy()
+    assert replace(own, weight=2).over(FULL).settled() == BranchPolicy(weight=2)
+    assert RunnableWithPolicy(RunnablePassthrough(), own).invoke("x") == "x"
+    assert not own.acts
+
+
+def test_a_cost_of_a_branch_without_the_default_limiter_is_refused() -> None:
+    with pytest.raises(DeclarationError, match="has a cost and no limiter"):
+        RunnableParallelPlus(a=len).with_policy(FULL, a=BranchPolicy(limiter=False, cost=Cost(requests=3)))
 
 
 def test_with_methods_return_copies() -> None:
