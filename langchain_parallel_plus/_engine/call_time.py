@@ -63,6 +63,8 @@ class CallTime:
     @property
     def stood(self) -> float:
         """Seconds for which it has stood still so far."""
+        if not self._waiting:  # what has stood is added before: most calls never wait, and pay for no lock
+            return self._stood
         with self._lock:
             return self._stood + (self._now() - self._since if self._waiting else 0.0)
 
@@ -112,12 +114,11 @@ class CallTime:
 
         All but the run's end move on while it stands still.
         """
-        moving = [*moments] if self._own is None else [*moments, self.at(self._own)]
-        if moving and self.stands:
-            moving = [max(min(moving), self._now() + _GLANCE)]
-        if self._run_ends is not None:
-            moving.append(self._run_ends)
-        return min(moving, default=None)
+        moving = moments if self._own is None else (*moments, self.at(self._own))
+        if not moving:
+            return self._run_ends
+        first = max(min(moving), self._now() + _GLANCE) if self._waiting else min(moving)
+        return first if self._run_ends is None else min(first, self._run_ends)
 
     def left(self) -> float | None:
         """Return the seconds after which this call, or one around it, is over if nothing waits any more."""
@@ -143,7 +144,7 @@ class CallTime:
 
     def _go_on(self) -> None:
         with self._lock:
-            self._waiting -= 1
-            if not self._waiting:
+            if self._waiting == 1:
                 self.resumed = self._now()
                 self._stood += self.resumed - self._since
+            self._waiting -= 1

@@ -49,18 +49,16 @@ async def ended_in_time(task: asyncio.Task[Any], time: CallTime | None, within: 
         within: At most so many seconds of that time.
     """
     if time is None:
-        return await _ended_within(task, None)
-    loop = asyncio.get_running_loop()
+        return await _ended_by(task, None)
     while True:
-        until = time.until() if within is None else time.until(time.at(within))
-        if await _ended_within(task, None if until is None else until - loop.time()):
+        if await _ended_by(task, time.until() if within is None else time.until(time.at(within))):
             return True
         if time.over() is not None or (within is not None and time.passed(within)):
             return False
 
 
-async def _ended_within(task: asyncio.Task[Any], seconds: float | None) -> bool:
-    """Wait until the task has ended, at most so long; return whether it has. It goes on all the same."""
+async def _ended_by(task: asyncio.Task[Any], until: float | None) -> bool:
+    """Wait until the task has ended, or the loop's clock shows `until`; return whether it has. It goes on anyway."""
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
 
@@ -69,7 +67,7 @@ async def _ended_within(task: asyncio.Task[Any], seconds: float | None) -> bool:
             ended.set_result(None)
 
     task.add_done_callback(end)
-    timer = None if seconds is None else loop.call_later(seconds, end)
+    timer = None if until is None else loop.call_at(until, end)
     try:
         await ended
     finally:
