@@ -68,6 +68,11 @@ class CallTime:
         with self._lock:
             return self._stood + (self._now() - self._since if self._waiting else 0.0)
 
+    @property
+    def taken(self) -> float:
+        """Seconds that have counted so far."""
+        return self._now() - self._began - self.stood
+
     def stand_still(self) -> Callable[[], None]:
         """Stop this time, and those around, until the returned function is called; again, that changes nothing."""
         for each in self._upwards():

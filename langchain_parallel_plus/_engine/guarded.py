@@ -174,6 +174,10 @@ class GuardedCall:
         """Return whether something limits the time of a streamed call."""
         return call.timeout is not None or self.plan.watches_chunks
 
+    def is_observed(self, call: Call) -> bool:
+        """Return whether it matters how long a call takes, also where nothing limits that."""
+        return False
+
     def time_of(self, call: Call) -> CallTime:
         """Return the time of a call that begins now."""
         own = None if call.timeout == call.whole_run else call.timeout  # the run's end comes first

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
+    from langchain_parallel_plus._engine.call_time import CallTime
     from langchain_parallel_plus._engine.machine import Call
     from langchain_parallel_plus._engine.policy_run import PolicyRun
     from langchain_parallel_plus.outcome import BranchOutcome
@@ -40,7 +41,7 @@ class NoRoomError(LimiterError):
 class HedgedRun:
     """Watches the calls of one run's own runnable, and decides with `hedging` about more of them."""
 
-    __slots__ = ("_began", "_held_up", "_race", "_run", "_streamed", "_waited", "begun", "now", "state")
+    __slots__ = ("_held_up", "_race", "_run", "_streamed", "_time", "begun", "now", "state")
 
     def __init__(self, run: PolicyRun, state: HedgeState, now: Callable[[], float]) -> None:
         self._run = run
@@ -48,8 +49,7 @@ class HedgedRun:
         self.now = now
         self._streamed = False
         self._held_up: Callable[[], bool] | None = None
-        self._began: float | None = None
-        self._waited = 0.0
+        self._time: CallTime | None = None
         self._race = _NONE
         self.begun = 0
         """Hedges in all attempts of this run."""
@@ -61,15 +61,11 @@ class HedgedRun:
 
     def called(self) -> None:
         """Take in that a call of the runnable is made, which its budget grows by."""
-        now = self.now()
-        self.state.budget.called(now)
-        if self.state.observes:
-            self._began, self._waited = now, self._run.scope.tally.waited
+        self.state.budget.called(self.now())
 
-    def begins(self) -> None:
+    def begins(self, time: CallTime) -> None:
         """Take in that the call's own time begins: it has been admitted."""
-        if self.state.observes:
-            self._began, self._waited = self.now(), self._run.scope.tally.waited
+        self._time = time
 
     def delay(self, call: Call, *, streamed: bool) -> float | None:
         """Return the seconds after which this call is slow; `None` if it is not to be hedged."""
@@ -80,11 +76,9 @@ class HedgedRun:
 
     def ended(self) -> None:
         """Take in that the first call has ended, or has been given up: how long it took is known."""
-        if self._began is None:
-            return
-        now, began, self._began = self.now(), self._began, None
-        waited = self._run.scope.tally.waited - self._waited
-        self.state.observed(self._run.name, self._streamed, now, max(now - began - waited, 0.0))
+        time, self._time = self._time, None
+        if time is not None and self.state.observes:
+            self.state.observed(self._run.name, self._streamed, self.now(), max(time.taken, 0.0))
 
     def failed(self, kind: ErrorKind) -> None:
         """Take in that a call has failed: how long failing takes says nothing, but that of a timeout."""
@@ -92,7 +86,7 @@ class HedgedRun:
             self.state.throttled(self.now())
         if kind is ErrorKind.TIMEOUT:
             self.ended()
-        self._began = None
+        self._time = None
 
     def start(self, delay: float, held_up: Callable[[], bool] | None = None) -> RaceAction:
         """Return the first action, now that the first call has turned out to be slow.

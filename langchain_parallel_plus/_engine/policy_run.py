@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from tenacity import RetryCallState
 
+    from langchain_parallel_plus._engine.call_time import CallTime
     from langchain_parallel_plus._engine.policy_telling import RunManager
-    from langchain_parallel_plus.limits.ticket import Ticket
     from langchain_parallel_plus.providers.classified import Classified
 
 
@@ -105,12 +105,16 @@ class PolicyRun(GuardedCall):
             self._winner.succeeded()
         return self._step(Returned(value))
 
-    def admitted(self, call: Call, ticket: Ticket) -> Call:
-        """Take in that the wait for a limiter is over; see `GuardedCall`."""
-        call = super().admitted(call, ticket)
-        if self.hedging is not None:
-            self.hedging.begins()
-        return call
+    def is_observed(self, call: Call) -> bool:
+        """Return whether it matters how long a call takes; see `GuardedCall`."""
+        return self.hedging is not None and self.hedging.state.observes and not call.target
+
+    def time_of(self, call: Call) -> CallTime:
+        """Return the time of a call that begins now; see `GuardedCall`."""
+        time = super().time_of(call)
+        if self.hedging is not None and not call.target:
+            self.hedging.begins(time)
+        return time
 
     def fell(self, call: Call, error: Exception) -> Classified:
         """Take in that a call failed while a hedge is under way, which may save the attempt."""

@@ -91,7 +91,7 @@ async def _call(
 ) -> Any:
     limited = call.timeout is not None or slow is not None
     token = attempt_token(run, leaves=limited)
-    time = run.time_of(call) if limited else None
+    time = run.time_of(call) if limited or run.is_observed(call) else None
     entered = EnteredContext(config, run.scope_for(call, token, time))
     try:
         work = entered.context.run(run.targets[call.target].ainvoke, value, config, **kwargs)

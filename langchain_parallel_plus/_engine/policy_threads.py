@@ -106,7 +106,8 @@ def _hedged(
 def _call(run: GuardedCall, call: Call, config: RunnableConfig, work: Callable[[], Any], clock: Clock = SYSTEM) -> Any:
     """Do the work in a context of its own; in another thread if this one must be able to leave it."""
     if call.timeout is None:
-        entered = EnteredContext(config, run.scope_for(call))
+        time = run.time_of(call) if run.is_observed(call) else None
+        entered = EnteredContext(config, run.scope_for(call, time=time))
         if run.scope.at_once:
             refuse_when_abandoned(entered.context)
         try:

@@ -47,7 +47,8 @@ class Source:
         self._inbox = Inbox(loop)
         self._pump = TaskPump(0, open_stream, self._inbox, ahead=guard.scope.permit is None)
         self._token = attempt_token(guard, leaves=True)
-        self._time = guard.time_of(call) if hedged or guard.limits(call) else None
+        timed = hedged or guard.limits(call) or guard.is_observed(call)
+        self._time = guard.time_of(call) if timed else None
         self._entered = EnteredContext(config, guard.scope_for(call, self._token, self._time))
         self._watch = ChunkWatch(guard, call, self._entered.context, self._time)
 

@@ -106,7 +106,7 @@ class Source:
         self._inbox: SimpleQueue[Item] = SimpleQueue()
         leaves = hedged or guard.limits(call)
         self._token = CancelToken(guard.scope.token) if leaves else None
-        self._time = guard.time_of(call) if leaves else None
+        self._time = guard.time_of(call) if leaves or guard.is_observed(call) else None
         self._entered = EnteredContext(config, guard.scope_for(call, self._token, self._time))
         self._context = self._entered.context
         self._watch = ChunkWatch(guard, call, self._context, self._time)

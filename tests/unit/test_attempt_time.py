@@ -23,6 +23,7 @@ from langchain_parallel_plus import (
     TimeoutPolicy,
     collect_report,
 )
+from langchain_parallel_plus._engine.hedge_state import HEDGES
 from tests.contract.probes import plus
 from tests.modes import MODES, Mode
 from tests.virtual_time import VirtualTime, in_virtual_time
@@ -340,6 +341,19 @@ def test_what_waits_for_a_limiter_is_not_slow(mode: Mode, latency: float, calls:
         model = time.model(lambda _: "ok", latency=latency)
         assert (await mode.run(plus(a=model).with_policy(policy).with_limits(limiter), "x", None))["a"].content == "ok"
         assert len(model.calls) == calls
+
+    in_virtual_time(mode, scene)
+
+
+@MODES_ALL
+def test_what_calls_of_an_attempt_wait_side_by_side_is_left_out_of_observed_times_once(mode: Mode) -> None:
+    async def scene(time: VirtualTime) -> None:
+        hedge = HedgePolicy("p95", minimum_calls=1)
+        inner = plus({str(n): time.model(lambda _: "ok", latency=4) for n in range(4)})
+        outer = plus(a=inner | step(time, 1, then="done")).with_policy(BranchPolicy(hedge=hedge))
+        await mode.run(outer.with_limits(time.limiter(concurrency=1)), "x", None)
+        assert time.now() == about(17)
+        assert HEDGES.of(hedge).delay("branch:a", mode.streams, time.now()) == about(5)
 
     in_virtual_time(mode, scene)
 
