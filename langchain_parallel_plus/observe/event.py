@@ -27,10 +27,11 @@ _log = logging.getLogger("langchain_parallel_plus")
 
 EventKind = Literal[
     "fan_out.start",  # name, branches, required, failure_policy, max_concurrency, limiters (`LimiterState`s),
-    #   parent_run_id
+    #   parent_run_id, parent_unit (the run that calls it, 0 for none)
     "fan_out.end",  # seconds; outcome "ok", "failed" or "cancelled"; succeeded, failed, skipped (numbers of branches);
     #   error_type
-    "branch.start",  # it works from now on; seconds: since its fan-out began, or its cap would have let it
+    "branch.start",  # it works from now on; seconds: since its fan-out began, or its cap would have let it; of a policy
+    #   in a branch, parent_unit (the run that calls it)
     "branch.end",  # seconds since its fan-out began, outcome, error, attempt (calls made), wait, backoff; if it failed,
     #   error_type (the class of the exception) and status (of HTTP, if known): never what the exception says
     "branch.late",  # a thread that nobody waits for has returned: outcome "ok" or "failed"; its result is discarded

@@ -25,7 +25,7 @@ from langchain_parallel_plus.observe.floor import LimiterUse, floor, limiter_use
 from langchain_parallel_plus.observe.timeline import CAUSES, Activity, Timeline, timeline, used_attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, ModelCall
 
@@ -172,11 +172,11 @@ def _critical_path(branch: BranchReport) -> Iterator[tuple[str, ...]]:
             yield from _critical_path(max(ended, key=lambda one: one.ended))
 
 
-def _below(branches: list[BranchReport]) -> Iterator[BranchReport]:
+def _below(branches: Iterable[BranchReport]) -> Iterator[BranchReport]:
     """Yield the branches, and what they run under policies; nested fan-outs have numbers of their own."""
     for branch in branches:
         yield branch
-        yield from branch.inner
+        yield from _below(branch.inner)
 
 
 def _failures(branch: BranchReport) -> int:

@@ -85,7 +85,7 @@ class BranchReport:
     """One branch of one call."""
 
     path: tuple[str, ...]
-    """The branch's name, after those of the branches around it."""
+    """The branch's name, after those of the branches around it. The second run of one name is `"name #2"`."""
     outcome: BranchOutcome | None = None
     """`None` while it runs."""
     error: ErrorKind | None = None
@@ -165,6 +165,8 @@ class FanOutReport:
     name: str
     path: tuple[str, ...] = ()
     """The branches around it; empty for an outermost fan-out."""
+    place: tuple[str, ...] | None = None
+    """`path` without the numbers of what runs several times; `None`: it is the same."""
     started: float = 0.0
     seconds: float | None = None
     """`None` while it runs."""
