@@ -11,7 +11,7 @@ from langchain_parallel_plus.observe.known import Known, Moment
 from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from uuid import UUID
 
     from langchain_parallel_plus.observe.event import Event
@@ -86,8 +86,10 @@ class _FanOut:
 class Collector:
     """Takes events in, from any thread, and says what they tell so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
+        self._ahead = 0.0
         self._began = 0.0
         self._latest = 0.0
         self._heard = 0
@@ -104,6 +106,7 @@ class Collector:
         with self._lock:
             if not self._heard:
                 self._began = event.at
+                self._ahead = event.at - self._clock()  # runs may have a clock with another zero
             self._heard += 1
             self._latest = max(self._latest, event.at)
             match event.kind:
@@ -124,7 +127,7 @@ class Collector:
     def fan_outs(self, price: PriceOf | None) -> tuple[FanOutReport, ...]:
         """Return what is known of the fan-outs, in the order in which they began."""
         with self._lock:
-            moment = Moment(self._began, self._latest)
+            moment = Moment(self._began, max(self._clock() + self._ahead, self._latest))
             made: dict[UUID, FanOutReport] = {}
             for run_id in reversed(self._fan_outs):  # a nested fan-out begins after the one around it
                 made[run_id] = _record(run_id, self._fan_outs[run_id], moment, made, price)
