@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from langchain_parallel_plus.display import words
+from langchain_parallel_plus.observe.measures import measure_branch
 from langchain_parallel_plus.observe.timeline import timeline
 from langchain_parallel_plus.observe.tree import roots
 
@@ -115,18 +116,18 @@ def _waits(branches: Sequence[BranchReport]) -> list[str]:
 
 
 def _row(fan_out: FanOutReport, branch: BranchReport, priced: bool) -> tuple[str, ...]:
-    measures = fan_out.measures.branches.get(branch.path)
+    measures = fan_out.measures.branches.get(branch.path) or measure_branch(branch, fan_out.price)
     cells = (
         _short(branch.name, _NAME),
         words.outcome(branch),
         str(branch.attempts),
         f"{branch.wait:.2f}",
         f"{branch.backoff:.2f}",
-        "-" if measures is None else f"{measures.useful:.2f}",
+        f"{measures.useful:.2f}",
         f"{branch.seconds:.2f}",
         words.tokens(branch),
     )
-    return (*cells, "-" if measures is None else words.money(measures.cost)) if priced else cells
+    return (*cells, words.money(measures.cost)) if priced else cells
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], texts: int = _TEXTS) -> str:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from langchain_parallel_plus.display import words
 from langchain_parallel_plus.display.markup import FAINT, Html, percent, tag, text
+from langchain_parallel_plus.observe.costs import costs_of
 from langchain_parallel_plus.observe.timeline import timeline
-from langchain_parallel_plus.observe.tree import Row, roots, walk
+from langchain_parallel_plus.observe.tree import Row, roots, subtree, walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_parallel_plus.observe.aggregates import FanOutAggregate
-    from langchain_parallel_plus.observe.records import FanOutReport, SynthesisReport
+    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
     from langchain_parallel_plus.observe.report import RunReport
     from langchain_parallel_plus.observe.timeline import Segment
 
@@ -173,11 +174,17 @@ def _row(fan_out: FanOutReport, row: Row, whole: float, priced: bool) -> Html:
         _cell("td", text(words.outcome(branch)), title=words.outcome(branch)),
         _cell("td", text(words.seconds(branch.seconds)), title=_spent(row)),
         _cell("td", text(branch.attempts if branch.attempt_log else branch.calls or branch.attempts)),
-        _cell("td", text(words.tokens(branch)), title=f"{branch.input_tokens} in, {branch.output_tokens} out"),
+        _cell("td", text(words.tokens(branch)), title=_tokens(branch)),
     ]
     if priced:
-        cells.append(_cell("td", text("" if measures is None else words.money(measures.cost))))
+        cells.append(_cell("td", text(words.money(costs_of(branch, fan_out.price)[0]))))
     return tag("tr", *cells)
+
+
+def _tokens(branch: BranchReport) -> str:
+    below = list(subtree(branch))
+    sent, received = sum(one.input_tokens for one in below), sum(one.output_tokens for one in below)
+    return f"{sent} in, {received} out{', with all that it called' if len(below) > 1 else ''}"
 
 
 def _spent(row: Row) -> str:

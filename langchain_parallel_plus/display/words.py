@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from langchain_parallel_plus.observe.tree import subtree
+
 if TYPE_CHECKING:
     from langchain_parallel_plus.observe.measures import FanOutMeasures
     from langchain_parallel_plus.observe.records import BranchReport, FanOutReport
@@ -70,8 +72,8 @@ def outcome(branch: BranchReport) -> str:
 
 
 def tokens(branch: BranchReport) -> str:
-    """Return how many tokens a branch's own model calls used."""
-    used = branch.input_tokens + branch.output_tokens
+    """Return how many tokens the model calls of a branch used, and of all that it called."""
+    used = sum(one.input_tokens + one.output_tokens for one in subtree(branch))
     return f"{used:,}".replace(",", " ") if used else "-"
 
 

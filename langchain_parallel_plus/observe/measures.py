@@ -21,15 +21,17 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from langchain_parallel_plus.observe.costs import costs_of, sum_of_costs
 from langchain_parallel_plus.observe.floor import LimiterUse, floor, limiter_uses
-from langchain_parallel_plus.observe.timeline import CAUSES, Activity, Timeline, timeline, used_attempt
+from langchain_parallel_plus.observe.timeline import CAUSES, Activity, Timeline, timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, ModelCall
+    from langchain_parallel_plus.observe.prices import PriceOf
+    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport
 
-__all__ = ("BranchMeasures", "FanOutMeasures", "measure")
+__all__ = ("BranchMeasures", "FanOutMeasures", "measure", "measure_branch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +113,7 @@ def measure(fan_out: FanOutReport) -> FanOutMeasures:
     critical = max(ended, key=lambda one: one.ended, default=None)
     least = floor(fan_out, useful, slots) if over and useful and not fan_out.shared else None
     bound = (bool(fan_out.limiters) or fan_out.max_concurrency is not None) and not fan_out.shared
-    costs = {branch.path: _costs(branch, fan_out.price) for branch in own}
+    costs = {branch.path: costs_of(branch, fan_out.price) for branch in own}
     return FanOutMeasures(
         branches={branch.path: _branch(lines[branch.path], critical, costs[branch.path]) for branch in own},
         ran=len(ran),
@@ -130,9 +132,14 @@ def measure(fan_out: FanOutReport) -> FanOutMeasures:
         attempts=sum(len(one.attempt_log) or 1 for one in _below(ran)),
         failed_attempts=sum(_failures(one) for one in _below(ran)),
         failed_branches=sum(one.outcome in _FAILED for one in ran),
-        cost=_sum(cost for cost, _ in costs.values()),
-        cost_useful=_sum(cost for _, cost in costs.values()),
+        cost=sum_of_costs(cost for cost, _ in costs.values()),
+        cost_useful=sum_of_costs(cost for _, cost in costs.values()),
     )
+
+
+def measure_branch(branch: BranchReport, price: PriceOf | None) -> BranchMeasures:
+    """Return the numbers of what runs below a branch: those of a branch, without a slack."""
+    return _branch(timeline(branch), None, costs_of(branch, price))
 
 
 _FAILED = ("failed", "timed_out")
@@ -183,27 +190,3 @@ def _failures(branch: BranchReport) -> int:
     if not branch.attempt_log:
         return int(branch.outcome in _FAILED)
     return sum(one.outcome in _FAILED for one in branch.attempt_log)
-
-
-def _costs(
-    branch: BranchReport, price: Callable[[ModelCall], float | None] | None
-) -> tuple[float | None, float | None]:
-    """Return the cost of all calls of a branch, at any depth, and of those whose result was used."""
-    if price is None:
-        return None, None
-    used = used_attempt(branch)
-    own = [(one, used is not None and one.attempt in (None, used.number)) for one in branch.model_calls]
-    # What failed and was not counted is taken to cost nothing; what succeeded has a price that nobody knows.
-    prices = [(0.0 if call.failed and call.input_tokens is None else price(call), counts) for call, counts in own]
-    spent, useful = _sum(cost for cost, _ in prices), _sum(cost for cost, counts in prices if counts)
-    for child in (*branch.inner, *(one for fan_out in branch.nested for one in fan_out.own_branches)):
-        all_of_it, of_use = _costs(child, price)
-        spent = _sum((spent, all_of_it))
-        if used is not None and used.started <= child.started <= used.ended:
-            useful = _sum((useful, of_use))
-    return spent, useful
-
-
-def _sum(costs: object) -> float | None:
-    known = list(costs)  # type: ignore[call-overload]
-    return None if any(cost is None for cost in known) else float(sum(known))

@@ -102,7 +102,11 @@ class RunReport:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one flat dict for each branch, such as `pandas.DataFrame(report.rows())` takes."""
+        """Return one flat dict for each branch, such as `pandas.DataFrame(report.rows())` takes.
+
+        What a branch called has rows of its own, with a greater `depth`. The branch's seconds and costs include theirs:
+        to add them up, take the rows of depth 1. Its tokens are of its own model calls.
+        """
         return rows(self.fan_outs)
 
     def to_chrome_trace(self) -> dict[str, Any]:

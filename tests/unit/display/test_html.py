@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from langchain_parallel_plus import BranchPolicy, JoinPolicy, RateLimiter, RetryPolicy, RunnableParallelPlus
+from langchain_parallel_plus import (
+    BranchPolicy,
+    JoinPolicy,
+    RateLimiter,
+    RetryPolicy,
+    RunnableParallelPlus,
+    RunnableWithPolicy,
+)
 from langchain_parallel_plus.display.text import report_text
 from langchain_parallel_plus.display.waterfall import report_html
 from langchain_parallel_plus.observe import RunReport, collect_report, compare
 from langchain_parallel_plus.testing import ScriptedChatModel
-from tests.unit.display.sanitizer import survives
+from tests.unit.display.sanitizer import cells, survives
 
 HOSTILE = '<script>alert("1")</script>\n\x1b[31m"\' onmouseover="x" & </div>'
 RETRY = BranchPolicy(retry=RetryPolicy(max_attempts=2, initial_interval=0.001, jitter=False), on_failure="keep")
@@ -44,6 +52,36 @@ def test_a_report_survives_with_hostile_names_and_errors() -> None:
     assert "\x1b" not in text
     assert "<script>" in text
     json.loads(report.to_json())
+
+
+def test_every_row_of_a_priced_waterfall_has_its_cost_and_its_tokens() -> None:
+    model = ScriptedChatModel(["one two three"], cycle=True, model="small")
+    each = RunnableWithPolicy(model, RETRY, name="each")
+    inner: RunnableParallelPlus[Any] = RunnableParallelPlus(x=model, y=model)
+    fan_out = RunnableParallelPlus(plain=model, nested=inner, called=lambda text: [each.invoke(text) for _ in range(2)])
+    report = _run(fan_out, prices={"small": (1e6, 0)})  # a token sent costs 1
+    told = {row[0]: row for row in cells(report._repr_html_())}
+    once = report.branches[0].input_tokens
+    costs = {name: float(row[-1]) for name, row in told.items() if name != "branch"}
+    assert costs == {
+        "plain": once, "nested": 2 * once, "x": once, "y": once, "called": 2 * once, "each": once, "each #2": once,
+    }  # fmt: skip
+    tokens = {name: row[-2] for name, row in told.items()}
+    assert tokens["called"] == tokens["nested"] != tokens["x"] == tokens["each #2"] == tokens["plain"]
+    priced = {row["branch"]: row["cost"] for row in report.rows()}
+    assert priced["called"] == priced["called/each"] + priced["called/each #2"]
+    assert sum(row["cost"] for row in report.rows() if row["depth"] == 1) == report.cost == 5 * once
+    assert re.search(rf"\ncalled/each #2 .* {once}  ", str(report))
+
+
+def test_a_waterfall_reads_without_its_styles() -> None:
+    html = _run(RunnableParallelPlus(good=len, bad=_bad).with_policy(RETRY))._repr_html_()
+    rows = {row[0]: row for row in cells(html)}
+    assert rows["branch"][2:] == ["outcome", "seconds", "calls", "tokens"]
+    assert rows["good"][2] == "ok"
+    assert rows["bad"][2] == "failed (connection)"
+    assert rows["bad"][4] == "2"
+    assert rows["bad"][3].endswith(" s")
 
 
 def test_many_runs_show_percentiles_and_the_slowest_run() -> None:
