@@ -39,6 +39,7 @@ class Known:
     ended: float | None = None
     outcome: BranchOutcome | None = None
     error: ErrorKind | None = None
+    error_type: str | None = None
     attempts: int = 1
     log: list[Attempt] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
@@ -57,6 +58,7 @@ class Known:
                 self.began = event.at if self.began is None else self.began
             case "branch.end":
                 self.ended, self.outcome, self.error = event.at, event.outcome, event.error
+                self.error_type = event.detail.get("error_type")
                 self.attempts = event.attempt or 0
             case "attempt.start" | "attempt.end":
                 self._attempt(event)
@@ -87,6 +89,7 @@ class Known:
             path=self.path,
             outcome=self.outcome,
             error=self.error,
+            error_type=self.error_type,
             started=self.started - zero,
             began=None if self.began is None else self.began - zero,
             capped=self.capped,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ("plain", "rows")
 
-_TOLD = ("outcome", "error", "started", "seconds", "wait", "backoff", "attempts", "calls")
+_TOLD = ("outcome", "error", "error_type", "started", "seconds", "wait", "backoff", "attempts", "calls")
 _TOKENS = ("input_tokens", "output_tokens")
 _NUMBERS = (
     "ran",

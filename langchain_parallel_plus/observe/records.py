@@ -89,6 +89,8 @@ class BranchReport:
     outcome: BranchOutcome | None = None
     """`None` while it runs."""
     error: ErrorKind | None = None
+    error_type: str | None = None
+    """The exception's class by its full name; never what it says, which may quote prompts."""
     started: float = 0.0
     """When its fan-out began."""
     began: float | None = None
