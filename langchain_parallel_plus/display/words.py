@@ -38,7 +38,9 @@ def look_of(segment: Segment) -> Look:
     attempt = segment.attempt
     if attempt is None:
         return look
-    letter = {"failed": "x", "timed_out": "t", "cancelled": "c", None: "?"}.get(attempt.outcome, look.letter)
+    letter = {"failed": "x", "timed_out": "t", "cancelled": "c", "skipped": "c", None: "?"}.get(
+        attempt.outcome, look.letter
+    )
     how = attempt.outcome or "running"
     return Look(f"attempt {attempt.number}, {attempt.role}: {how}", letter, look.colour)
 

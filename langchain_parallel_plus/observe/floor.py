@@ -112,7 +112,7 @@ def _amount(wait: Wait, dimension: str, usage: Mapping[UUID, ModelCall]) -> floa
 def _admissions(fan_out: FanOutReport) -> Iterator[_Admission]:
     for branch in fan_out.own_branches:
         for one in subtree(branch):
-            yield from (_Admission(wait, branch) for wait in one.wait_log)
+            yield from (_Admission(wait, branch) for wait in one.wait_log if wait.admitted)
 
 
 def _usage(fan_out: FanOutReport) -> dict[UUID, ModelCall]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Known", "Moment")
 
+_OPEN = float("inf")
+"""When something ends of which nobody has told an end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -43,6 +46,8 @@ class Known:
     attempts: int = 1
     log: list[Attempt] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
+    waiting: dict[UUID, Wait] = field(default_factory=dict)
+    """By model call: those that are not over."""
     backoffs: list[tuple[float, float]] = field(default_factory=list)
     calls: dict[UUID, ModelCall] = field(default_factory=dict)
     late: int = 0
@@ -60,12 +65,13 @@ class Known:
                 self.ended, self.outcome, self.error = event.at, event.outcome, event.error
                 self.error_type = event.detail.get("error_type")
                 self.attempts = event.attempt or 0
+                self._give_up(event.at)
             case "attempt.start" | "attempt.end":
                 self._attempt(event)
             case "backoff":
                 self.backoffs.append((event.at - (event.seconds or 0.0), event.at))
-            case "limiter.wait":
-                self.waits.append(_wait(event))
+            case "limiter.queue" | "limiter.refusal" | "limiter.wait":
+                self._wait(event)
             case "model.start" | "model.usage":
                 self._model(event)
             case "branch.late" | "attempt.late":
@@ -99,7 +105,10 @@ class Known:
                 replace(one, started=one.started - zero, ended=(end if one.outcome is None else one.ended) - zero)
                 for one in self.log
             ),
-            wait_log=tuple(replace(one, started=one.started - zero, ended=one.ended - zero) for one in self.waits),
+            wait_log=tuple(
+                replace(one, started=one.started - zero, ended=min(one.ended, end) - zero)
+                for one in (*self.waits, *self.waiting.values())
+            ),
             backoff_log=tuple((start - zero, stop - zero) for start, stop in self.backoffs),
             model_calls=tuple(
                 replace(one, started=one.started - zero, ended=min(one.ended, end) - zero)
@@ -127,17 +136,47 @@ class Known:
         if place is None:
             place = len(self.log)
             self.log.append(known)
+        self._give_up(event.at, number)
         self.log[place] = replace(known, started=self.log[place].started, outcome=event.outcome, error=event.error)
+
+    def _give_up(self, at: float, attempt: int | None = None) -> None:
+        """End the waits and the calls of an attempt, or of all, that nobody waits for any more: nobody tells of it."""
+        for call, one in list(self.waiting.items()):
+            if attempt is None or one.attempt in (None, attempt):
+                self.waits.append(replace(self.waiting.pop(call), ended=at))
+        for call, made in self.calls.items():
+            if made.ended == _OPEN and (attempt is None or made.attempt == attempt):
+                self.calls[call] = replace(made, ended=at)
+
+    def _wait(self, event: Event) -> None:
+        call = event.detail["call"]
+        self.waiting.pop(call, None)
+        if event.kind == "limiter.wait":
+            self.waits.append(_admission(event))
+            return
+        wait = Wait(
+            limiter=event.detail["limiter"],
+            dimension="not admitted",
+            started=event.at,
+            ended=_OPEN,
+            call=call,
+            admitted=False,
+            attempt=event.attempt,
+        )
+        if event.kind == "limiter.queue":
+            self.waiting[call] = wait
+        elif event.seconds:
+            self.waits.append(replace(wait, started=event.at - event.seconds, ended=event.at))
 
     def _model(self, event: Event) -> None:
         told = event.detail
         call = self.calls.get(told["call"]) or ModelCall(
-            model=told["model"], call=told["call"], started=event.at, ended=float("inf"), attempt=event.attempt
+            model=told["model"], call=told["call"], started=event.at, ended=_OPEN, attempt=event.attempt
         )
         if event.kind == "model.usage":
             call = replace(
                 call,
-                ended=event.at,
+                ended=min(call.ended, event.at),
                 failed=event.outcome == "failed",
                 input_tokens=told["input_tokens"],
                 output_tokens=told["output_tokens"],
@@ -146,7 +185,7 @@ class Known:
         self.calls[told["call"]] = call
 
 
-def _wait(event: Event) -> Wait:
+def _admission(event: Event) -> Wait:
     told = event.detail
     amounts = {name: told.get(name, 0.0) for name in ("requests", "tokens", "input_tokens", "output_tokens")}
     return Wait(

@@ -71,7 +71,7 @@ class FanOutMeasures:
     utilisation: float | None
     """Share of the time in which a branch that could have run did work, for nothing or not."""
     critical: tuple[str, ...] | None
-    """Path of the branch that ended last."""
+    """Path of the branch that ended last, of those that were waited for."""
     critical_path: tuple[tuple[str, ...], ...]
     """That branch, and in the fan-outs that it called those that ended last."""
     lost: Mapping[Activity, float]
@@ -102,7 +102,6 @@ def measure(fan_out: FanOutReport) -> FanOutMeasures:
     own = fan_out.own_branches
     lines = {branch.path: timeline(branch) for branch in own}
     ran = [branch for branch in own if branch.began is not None]
-    ended = [branch for branch in ran if branch.outcome is not None]
     took = fan_out.seconds
     over = took is not None and took > 0
     useful = {branch.path: lines[branch.path].seconds("useful") for branch in ran}
@@ -110,7 +109,7 @@ def measure(fan_out: FanOutReport) -> FanOutMeasures:
     slots = min(len(ran), fan_out.max_concurrency or len(ran))
     several = over and len(ran) > 1
     speedup = work / took if several and work and took else None
-    critical = max(ended, key=lambda one: one.ended, default=None)
+    critical = _last(own)
     least = floor(fan_out, useful, slots) if over and useful and not fan_out.shared else None
     bound = (bool(fan_out.limiters) or fan_out.max_concurrency is not None) and not fan_out.shared
     costs = {branch.path: costs_of(branch, fan_out.price) for branch in own}
@@ -127,7 +126,7 @@ def measure(fan_out: FanOutReport) -> FanOutMeasures:
         critical=None if critical is None else critical.path,
         critical_path=() if critical is None else tuple(_critical_path(critical)),
         lost={} if critical is None else {cause: lines[critical.path].seconds(cause) for cause in CAUSES},
-        straggler=_straggler([_active(lines[one.path]) for one in ended]),
+        straggler=_straggler([_active(lines[one.path]) for one in ran if one.outcome not in _GIVEN_UP]),
         limiter_use=limiter_uses(fan_out) if over else (),
         attempts=sum(len(one.attempt_log) or 1 for one in _below(ran)),
         failed_attempts=sum(_failures(one) for one in _below(ran)),
@@ -143,6 +142,8 @@ def measure_branch(branch: BranchReport, price: PriceOf | None) -> BranchMeasure
 
 
 _FAILED = ("failed", "timed_out")
+_GIVEN_UP = (None, "skipped", "cancelled")
+"""Outcomes of what has no end of its own."""
 
 
 def _branch(line: Timeline, critical: BranchReport | None, cost: tuple[float | None, float | None]) -> BranchMeasures:
@@ -174,9 +175,15 @@ def _straggler(worked: list[float]) -> float | None:
 def _critical_path(branch: BranchReport) -> Iterator[tuple[str, ...]]:
     yield branch.path
     for nested in branch.nested:
-        ended = [one for one in nested.own_branches if one.outcome is not None and one.began is not None]
-        if ended:
-            yield from _critical_path(max(ended, key=lambda one: one.ended))
+        if (last := _last(nested.own_branches)) is not None:
+            yield from _critical_path(last)
+
+
+def _last(branches: Iterable[BranchReport]) -> BranchReport | None:
+    """Return the branch that ended last; one that was given up only where all were."""
+    ended = [one for one in branches if one.outcome is not None and one.began is not None]
+    waited_for = [one for one in ended if one.outcome not in _GIVEN_UP]
+    return max(waited_for or ended, key=lambda one: one.ended, default=None)
 
 
 def _below(branches: Iterable[BranchReport]) -> Iterator[BranchReport]:
