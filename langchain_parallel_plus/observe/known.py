@@ -58,9 +58,9 @@ class Known:
 
     def take_in(self, event: Event) -> None:
         """Record an event of this run."""
+        if self.began is None and self.ended is None and event.kind != "branch.end":
+            self.began = event.at  # also where nobody has listened when it began
         match event.kind:
-            case "branch.start":
-                self.began = event.at if self.began is None else self.began
             case "branch.end":
                 self.ended, self.outcome, self.error = event.at, event.outcome, event.error
                 self.error_type = event.detail.get("error_type")
@@ -102,17 +102,20 @@ class Known:
             seconds=max(end - self.started, 0.0),
             attempts=self.attempts,
             attempt_log=tuple(
-                replace(one, started=one.started - zero, ended=(end if one.outcome is None else one.ended) - zero)
+                replace(
+                    one,
+                    started=one.started - zero,
+                    ended=max(end if one.outcome is None else one.ended, one.started) - zero,
+                )
                 for one in self.log
             ),
             wait_log=tuple(
-                replace(one, started=one.started - zero, ended=min(one.ended, end) - zero)
+                replace(one, started=one.started - zero, ended=_until(one, end) - zero)
                 for one in (*self.waits, *self.waiting.values())
             ),
             backoff_log=tuple((start - zero, stop - zero) for start, stop in self.backoffs),
             model_calls=tuple(
-                replace(one, started=one.started - zero, ended=min(one.ended, end) - zero)
-                for one in self.calls.values()
+                replace(one, started=one.started - zero, ended=_until(one, end) - zero) for one in self.calls.values()
             ),
             late=self.late,
             nested=tuple(nested[one] for one in self.nested if one in nested),
@@ -183,6 +186,11 @@ class Known:
                 cached_tokens=told["cached_tokens"],
             )
         self.calls[told["call"]] = call
+
+
+def _until(one: ModelCall | Wait, end: float) -> float:
+    """Return when it ended: at `end` at the latest, unless it began later, in a thread that nobody waits for."""
+    return max(min(one.ended, end), one.started)
 
 
 def _admission(event: Event) -> Wait:
