@@ -11,7 +11,20 @@ if TYPE_CHECKING:
     from langchain_parallel_plus.observe.records import BranchReport, FanOutReport
     from langchain_parallel_plus.observe.timeline import Activity, Segment
 
-__all__ = ("LOOKS", "Look", "advice", "look_of", "money", "numbers", "outcome", "seconds", "share", "times", "tokens")
+__all__ = (
+    "LOOKS",
+    "Look",
+    "advice",
+    "look_of",
+    "money",
+    "numbers",
+    "outcome",
+    "seconds",
+    "share",
+    "times",
+    "tokens",
+    "took",
+)
 
 
 class Look(NamedTuple):
@@ -67,10 +80,23 @@ def money(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.6f}".rstrip("0").rstrip(".") if value else "0"
 
 
+def took(fan_out: FanOutReport) -> str:
+    """Return how long a fan-out took, or has run so far."""
+    if fan_out.seconds is not None:
+        return seconds(fan_out.seconds)
+    so_far = max((one.ended for one in fan_out.branches.values()), default=fan_out.started) - fan_out.started
+    return f"running for {seconds(so_far)}"
+
+
 def outcome(branch: BranchReport) -> str:
-    """Return how a branch ended."""
-    how = branch.outcome or ("running" if branch.began is not None else "waiting")
-    return f"{how} ({branch.error.value})" if branch.error else how
+    """Return how a branch ended, or what it does."""
+    waits = branch.began is None or any(not one.admitted and one.ended >= branch.ended for one in branch.wait_log)
+    how = branch.outcome or ("waiting" if waits else "running")
+    if not branch.error:
+        return how
+    # An error that the package does not know has at least a class.
+    known = branch.error.value != "unknown" or not branch.error_type
+    return f"{how} ({branch.error.value if known else (branch.error_type or '').rpartition('.')[2]})"
 
 
 def tokens(branch: BranchReport) -> str:
@@ -112,7 +138,7 @@ def advice(fan_out: FanOutReport) -> str:
 _ADVICE: dict[Activity, str] = {
     "wait": "went on waiting for rate limits: only more quota, or fewer tokens, make this faster",
     "backoff": "went on back-off: the provider fails or refuses; a fallback would not wait",
-    "wasted": "went on attempts that failed or were not used: a fallback, or an earlier timeout, saves some of it",
+    "wasted": "went on attempts that failed or were not used: a fallback, an earlier hedge or timeout would save some",
     "cap": "went on waiting for a turn under max_concurrency: raise it if the limits allow",
     "overhead": "went on neither work nor waits: the work is small, or the machine is busy",
 }

@@ -64,7 +64,8 @@ class Known:
             case "branch.end":
                 self.ended, self.outcome, self.error = event.at, event.outcome, event.error
                 self.error_type = event.detail.get("error_type")
-                self.attempts = event.attempt or 0
+                hedges = (one.number for one in self.log if one.role == "hedge")
+                self.attempts = max(event.attempt or 0, *hedges, 0)
                 self._give_up(event.at)
             case "attempt.start" | "attempt.end":
                 self._attempt(event)

@@ -71,7 +71,7 @@ class FanOutMeasures:
     utilisation: float | None
     """Share of the time in which a branch that could have run did work, for nothing or not."""
     critical: tuple[str, ...] | None
-    """Path of the branch that ended last, of those that were waited for."""
+    """Path of the branch that ended last, of those that were waited for; `None` while the fan-out runs."""
     critical_path: tuple[tuple[str, ...], ...]
     """That branch, and in the fan-outs that it called those that ended last."""
     lost: Mapping[Activity, float]
@@ -109,7 +109,7 @@ def measure(fan_out: FanOutReport) -> FanOutMeasures:
     slots = min(len(ran), fan_out.max_concurrency or len(ran))
     several = over and len(ran) > 1
     speedup = work / took if several and work and took else None
-    critical = _last(own)
+    critical = None if took is None else _last(own)  # while it runs, nobody knows which will be
     least = floor(fan_out, useful, slots) if over and useful and not fan_out.shared else None
     bound = (bool(fan_out.limiters) or fan_out.max_concurrency is not None) and not fan_out.shared
     costs = {branch.path: costs_of(branch, fan_out.price) for branch in own}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from langchain_parallel_plus import (
     BranchPolicy,
+    HedgePolicy,
     JoinPolicy,
     RateLimiter,
     RetryPolicy,
@@ -77,7 +79,7 @@ def test_every_row_of_a_priced_waterfall_has_its_cost_and_its_tokens() -> None:
 def test_a_waterfall_reads_without_its_styles() -> None:
     html = _run(RunnableParallelPlus(good=len, bad=_bad).with_policy(RETRY))._repr_html_()
     rows = {row[0]: row for row in cells(html)}
-    assert rows["branch"][2:] == ["outcome", "seconds", "calls", "tokens"]
+    assert rows["branch"][2:] == ["outcome", "seconds", "attempts", "tokens"]
     assert rows["good"][2] == "ok"
     assert rows["bad"][2] == "failed (connection)"
     assert rows["bad"][4] == "2"
@@ -178,3 +180,47 @@ def test_a_fan_outs_graph_says_how_its_branches_are_treated() -> None:
     assert "policy = retry=RetryPolicy#40;max_attempts=4#41;" in drawn
     assert "limits = openai" in drawn
     assert "policy" not in RunnableParallelPlus(length=len).get_graph().draw_mermaid()
+
+
+def test_the_text_says_what_a_branch_s_seconds_went_on_with_all_that_it_called() -> None:
+    limiter = RateLimiter(requests_per_minute=6000, name="quota of the text")
+    limiter.pause(0.2)
+    model = ScriptedChatModel(["well"], cycle=True, model="small")
+    each = RunnableWithPolicy(model, RETRY, name="each")
+    text = str(
+        _run(RunnableParallelPlus(a=lambda value: each.invoke(value), b=_bad).with_policy(b=RETRY).with_limits(limiter))
+    )
+    head, *rows = [re.split(" {2,}", line) for line in text[text.index("branch  ") :].split("\n")]
+    assert head[:5] == ["branch", "outcome", "attempts", "useful s", "wait s"]
+    assert "queued s" not in head  # of what took no time there is no column
+    waits = {row[0]: float(row[4]) for row in rows[:2]}
+    assert waits["a"] == waits["a/each"] >= 0.1
+    assert "utilisation: share of the slots' time" in text  # what the numbers above are
+    assert "speedup: sum of useful work" not in text or "speedup " in text.split("branch  ")[0]
+
+
+def test_an_error_of_no_known_kind_is_told_by_its_class() -> None:
+    def odd(_: Any) -> None:
+        raise LookupError("which may quote a prompt")
+
+    text = str(_run(RunnableParallelPlus(a=odd, b=len).with_policy(BranchPolicy(on_failure="keep"))))
+    assert "failed (LookupError)" in text
+    assert "quote" not in text
+
+
+def test_a_hedge_is_a_call_that_was_made() -> None:
+    slow, over = threading.Event(), threading.Event()
+
+    def once_slow(value: Any) -> Any:
+        if not slow.is_set():
+            slow.set()
+            over.wait(10)
+        return value
+
+    policy = BranchPolicy(hedge=HedgePolicy(delay=0.05))
+    with collect_report() as report:
+        RunnableParallelPlus(a=once_slow, b=len).with_policy(a=policy).invoke("in")
+    over.set()
+    [hedged, _] = report.branches
+    assert hedged.attempts == 2
+    assert [one.role for one in hedged.attempt_log] == ["primary", "hedge"]

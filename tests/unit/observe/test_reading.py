@@ -101,7 +101,8 @@ def test_what_still_runs_goes_on_to_now() -> None:
         line = report.fan_outs[0].measures.branches["a",]
         assert line.useful == pytest.approx(now - 50.5)  # so far: nobody knows yet that it is for nothing
         assert line.wasted == 0
-        assert f"{now - 50.0:.2f}" in str(report)
+        assert f"wide: running for {now - 50.0:.2f} s" in str(report)
+        assert report.fan_outs[0].measures.critical is None  # nobody knows yet which will be
     report.take_in(Event(kind="fan_out.end", at=59.0, run_id=run_id, outcome="cancelled"))
     clock.at = 99.0
     assert [one.seconds for one in report.branches] == [9.0, 1.0]  # nobody waits for it any more
