@@ -124,7 +124,7 @@ def _header(fan_out: FanOutReport) -> list[str]:
 def _waits(branches: Sequence[BranchReport]) -> list[str]:
     """Return a line for each rate limit that a branch has waited for."""
     found = [
-        (_short(branch.name, _NAME), f"{seconds:.2f}", f"{_short(limiter, _NAME)}: {dimension}")
+        (_name(branch.name), f"{seconds:.2f}", f"{_short(limiter, _NAME)}: {dimension}")
         for branch in branches
         for (limiter, dimension), seconds in branch.waits.items()
         if seconds >= 0.005
@@ -142,7 +142,7 @@ def _waits(branches: Sequence[BranchReport]) -> list[str]:
 def _row(fan_out: FanOutReport, line: Timeline, spent: Sequence[Activity]) -> tuple[str, ...]:
     branch = line.branch
     cells = (
-        _short(branch.name, _NAME),
+        _name(branch.name),
         words.outcome(branch),
         str(branch.attempts),
         *(f"{line.seconds(activity):.2f}" for activity in spent),
@@ -183,6 +183,16 @@ def _synthesis(one: SynthesisReport) -> str:
     return f"synthesis of {one.inputs} outputs ({one.strategy}): {took}{how}"
 
 
+def _name(text: str) -> str:
+    """Return a branch's name; a long one without its middle, because the numbers of runs stand at the end."""
+    flat = _flat(text)
+    return flat if len(flat) <= _NAME else f"{flat[: _NAME - 15]}...{flat[-12:]}"
+
+
+def _flat(text: str) -> str:
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
 def _short(text: str, length: int) -> str:
-    flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    flat = _flat(text)
     return flat if len(flat) <= length else f"{flat[: length - 3]}..."

@@ -127,7 +127,7 @@ def numbers(fan_out: FanOutReport) -> list[tuple[str, str, str]]:
 def advice(fan_out: FanOutReport) -> str:
     """Return in one sentence what holds a fan-out up; empty where nothing stands out."""
     told, took = fan_out.measures, fan_out.seconds
-    if not took or told.critical is None:
+    if not took or told.critical is None or fan_out.outcome == "cancelled":
         return ""
     cause, lost = max(told.lost.items(), key=lambda one: one[1])
     if lost < max(0.1 * took, 0.01):  # of milliseconds nobody can save many

@@ -135,7 +135,7 @@ def _verdict(told: Comparison) -> str:
     gain = f"parallelise: it is {told.speedup:.2f}x as fast as one after another"
     if plain.failed:
         return f"{gain}; with RunnableParallel {plain.failed} of {plain.inputs} inputs fail"
-    if plain.seconds * _PAYS_FROM < ours.seconds:
+    if plain.seconds * _PAYS_FROM < ours.seconds and ours.waited >= _TOLD_FROM:
         return f"{gain}; RunnableParallel is {ours.seconds / plain.seconds:.2f}x as fast again: no limit held it up"
     return gain
 

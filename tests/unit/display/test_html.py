@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -224,3 +225,29 @@ def test_a_hedge_is_a_call_that_was_made() -> None:
     [hedged, _] = report.branches
     assert hedged.attempts == 2
     assert [one.role for one in hedged.attempt_log] == ["primary", "hedge"]
+
+
+def test_a_long_name_keeps_its_number() -> None:
+    each = RunnableWithPolicy(len, RETRY, name="a tool with a name that goes on and on")
+    text = str(_run(RunnableParallelPlus(a=lambda value: [each.invoke(value) for _ in range(12)], b=len)))
+    assert " and on #12 " in text
+    assert len({line.split("  ")[0] for line in text.split("\n") if line.startswith("a/")}) == 12
+
+
+async def test_of_a_run_that_was_cancelled_nothing_is_advised() -> None:
+    begun = asyncio.Event()
+
+    async def slow(_: Any) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    with collect_report() as report:
+        task = asyncio.create_task(RunnableParallelPlus(a=slow, b=slow).ainvoke("in"))
+        await begun.wait()
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    for shown in (str(report), survives(report._repr_html_())):
+        assert ", cancelled" in shown
+        assert "a fallback" not in shown

@@ -55,9 +55,10 @@ async def test_a_bottleneck_that_all_share_does_not_pay() -> None:
     assert told.verdict.startswith("do not parallelise: it is 1.00x")
 
 
+@pytest.mark.looptime
 async def test_a_quota_that_allows_no_more_does_not_pay() -> None:
-    model = ScriptedChatModel(["well"], cycle=True, latency=0.05)
-    limiter = RateLimiter(requests_per_minute=1200, burst=0.05, name="slow quota")
+    model = ScriptedChatModel(["well"], cycle=True, latency=1)
+    limiter = RateLimiter(requests_per_minute=60, burst=1, name="slow quota", clock=asyncio.get_running_loop().time)
     told = await acompare(RunnableParallelPlus({f"b{i}": model for i in range(10)}).with_limits(limiter), ["in"])
     assert not told.pays
     assert "the limits are the bottleneck" in told.verdict
@@ -248,3 +249,14 @@ def test_numbers_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
 
     with pytest.raises(DeclarationError, match=next(iter(wrong))):
         compare(RunnableParallelPlus(a=called), ["in"], **wrong)
+
+
+@pytest.mark.looptime
+async def test_upstream_s_class_is_only_said_to_be_faster_where_a_limit_holds_ours_up() -> None:
+    held_up = await acompare(_limited(requests_per_minute=60, burst=4, provider="openai"), ["in"])
+    assert held_up.ours.waited > 0.5
+    assert held_up.verdict.startswith("parallelise: ")
+    assert "RunnableParallel is 2." in held_up.verdict
+    assert "as fast again: no limit held it up; mind that rate limits took" in held_up.verdict
+    free = await acompare(RunnableParallelPlus(a=_second, b=_second), ["in"])
+    assert "no limit" not in free.verdict
