@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import threading
 import time
 from typing import Any
@@ -168,7 +169,9 @@ async def test_a_way_that_waits_for_quota_says_so() -> None:
     assert told.ours.waited == pytest.approx(4, rel=0.05)  # of the last one
     assert told.sequential.waited == pytest.approx(0, abs=0.1)  # there is work for all of the time
     assert told.verdict.startswith("do not parallelise: it is 1.00x")
-    assert "; mind that rate limits took 0.08 s one after another and 4.08 s in parallel" in told.verdict
+    assert re.search(
+        r"; mind that rate limits took (0\.0. s one after another and )?4\.\d\d s in parallel$", told.verdict
+    )
 
 
 @pytest.mark.looptime
