@@ -21,6 +21,7 @@ from langchain_parallel_plus._engine.remade import Remade
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.display.declared import DeclaredBranch, declared_html, declared_text
+from langchain_parallel_plus.display.mermaid import branch_label, node_label
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits import RateLimiter
 from langchain_parallel_plus.observe.otel import watch
@@ -197,8 +198,9 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
         graph = Graph()
         start = graph.add_node(self.get_input_schema(config))
         end = graph.add_node(self.get_output_schema(config))
+        _readable(graph)
         for (key, step), declared in zip(self.steps__.items(), self._declared(), strict=True):
-            branch = step.get_graph(config)
+            branch = _readable(step.get_graph(config))
             branch.trim_first_node()
             branch.trim_last_node()
             first, last = graph.extend(_named(branch, key, declared))
@@ -297,8 +299,15 @@ def _named(branch: Graph, key: str, declared: DeclaredBranch) -> Graph:
     if first is not None:
         told = {"policy": declared.policy, "limits": declared.limits}
         metadata = {**(first.metadata or {}), **{name: value for name, value in told.items() if value != "-"}}
-        branch.nodes[first.id] = first.copy(name=f"{key}: {first.name}")._replace(metadata=metadata or first.metadata)
+        named = first.copy(name=branch_label(key, first.name))
+        branch.nodes[first.id] = named._replace(metadata=metadata or first.metadata)
     return branch
+
+
+def _readable(graph: Graph) -> Graph:
+    """Return the graph with names that Mermaid takes for text."""
+    graph.nodes |= {key: node.copy(name=node_label(node.name)) for key, node in graph.nodes.items()}
+    return graph
 
 
 def _steps(step: Runnable[Any, Any]) -> str:

@@ -47,6 +47,7 @@ def scope_of_calls(config: RunnableConfig, outer: Scope | None, now: Callable[[]
         fan_out=outer.fan_out if outer is not None else "",
         followers=outer.followers if outer is not None else (),
         time=outer.time if outer is not None else None,
+        tally=Tally(None if outer is None else outer.unit),  # what its calls run belongs to the branch around
     )
 
 
@@ -89,7 +90,7 @@ def completed(
 def _item(scope: Scope, leaves: bool) -> Scope:
     if scope.capacity is None or not leaves:
         return scope
-    return replace(scope, permit=Permit(scope.capacity), tally=Tally())
+    return replace(scope, permit=Permit(scope.capacity), tally=Tally(scope.unit))
 
 
 def _submit(item: Scope, work: Callable[[], None]) -> None:

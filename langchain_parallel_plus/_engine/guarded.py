@@ -12,6 +12,7 @@ from langchain_parallel_plus.errors import BranchAbandonedError, BranchTimeoutEr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from uuid import UUID
 
     from langchain_core.runnables import Runnable
 
@@ -46,6 +47,7 @@ class GuardedCall:
     """Asks breaker and limiter before a call, and tells them what became of it."""
 
     __slots__ = (
+        "_admission",
         "_breaker",
         "_let_through",
         "_reserved",
@@ -69,6 +71,7 @@ class GuardedCall:
         self._let_through: Admitted | None = None
         self._ticket: Ticket | None = None
         self._reserved = 0.0
+        self._admission: UUID
 
     def enter(self, call: Call) -> None:
         """Ask the circuit breaker before a call; it guards the runnable itself, and none of its fallbacks.
@@ -110,6 +113,7 @@ class GuardedCall:
     def began_to_wait(self) -> None:
         """Take in that an attempt is on its way to its limiter: the time of its run goes on."""
         self._reserved = self.now()
+        self._admission = uuid4()
 
     def reserve(self, call: Call, value: Any, *, at_once: bool = False) -> Ticket:
         """Queue an attempt at the limiter that it is charged to; past the queue if it may not wait for others.
@@ -129,6 +133,9 @@ class GuardedCall:
         except LimiterError as error:
             self.turned_away(error)
             raise
+        if self._ticket.delay > 0 or not self._ticket.granted:
+            depth = limiter.account.turnstile.planner.queued
+            self.scope.queued(limiter=limiter.name, model="", call=self._admission, depth=depth)
         return self._ticket
 
     def turned_away(self, error: LimiterError) -> None:
@@ -136,7 +143,11 @@ class GuardedCall:
         if self.charge is not None:
             seconds = self.now() - self._reserved
             self.scope.refused(
-                limiter=self.charge.limiter.name, reason=error.code.lower(), seconds=seconds, model="", call=uuid4()
+                limiter=self.charge.limiter.name,
+                reason=error.code.lower(),
+                seconds=seconds,
+                model="",
+                call=self._admission,
             )
 
     def patience(self, call: Call) -> float | None:
@@ -161,7 +172,7 @@ class GuardedCall:
             dimension=ticket.bound_by,
             seconds=max(ticket.waited, ticket.delay),
             model="",
-            call=uuid4(),
+            call=self._admission,
             cost=ticket.cost,
         )
         if call.whole_run is None:

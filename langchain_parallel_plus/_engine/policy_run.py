@@ -260,7 +260,7 @@ def scope_of(outer: Scope | None, runnable: object, name: str, manager: RunManag
         )
     if outer.step is runnable:
         return outer
-    inner = replace(outer, path=(*outer.path, name), tally=Tally(), step=runnable, attempt=None)
+    inner = replace(outer, path=(*outer.path, name), tally=Tally(parent_unit=outer.unit), step=runnable, attempt=None)
     if outer.path:
         return inner
     # An item of a batch that stands in no branch is a run of its own.

@@ -74,7 +74,7 @@ class PolicyTelling:
 
     def _begin(self) -> None:
         if self._own:
-            self._scope.emit("branch.start", seconds=0.0)
+            self._scope.emit("branch.start", seconds=0.0, detail={"parent_unit": self._scope.tally.parent_unit})
         followed = not isinstance(self._manager, Unheard | AsyncUnheard)
         retry = self._plan.retry
         retries = retry is not None and max(retry.max_attempts, retry.rate_limit_attempts or 0) > 1

@@ -50,11 +50,12 @@ _UNITS = itertools.count(1)
 class Tally:
     """What one branch has used up so far; the only mutable part of a scope."""
 
-    __slots__ = ("_lock", "attempts", "backoff", "fell_back", "unit", "waited")
+    __slots__ = ("_lock", "attempts", "backoff", "fell_back", "parent_unit", "unit", "waited")
 
-    def __init__(self) -> None:
+    def __init__(self, unit: int | None = None, parent_unit: int = 0) -> None:
         self._lock = threading.Lock()
-        self.unit = next(_UNITS)
+        self.unit = next(_UNITS) if unit is None else unit
+        self.parent_unit = parent_unit
         self.attempts = 0
         self.fell_back = False
         self.backoff = 0.0

@@ -61,6 +61,7 @@ class FanOutTelling:
         self._path = () if outer is None else outer.path
         limiters = dict.fromkeys((*(outer.limiters if outer is not None else ()), *self._fan_out.limiters))
         branches = self._fan_out.branches
+        around = outer if self._path else None  # a batch is none
         limiters |= dict.fromkeys(branch.limiter for branch in branches if branch.limiter is not None)
         self._emit(
             Event(
@@ -75,7 +76,8 @@ class FanOutTelling:
                     "failure_policy": "/".join(sorted({branch.on_failure for branch in branches})),
                     "max_concurrency": None if capacity is None else capacity.limit,
                     "limiters": tuple(_state(limiter) for limiter in limiters),
-                    "parent_run_id": outer.run_id if outer is not None and outer.path else None,  # a batch is none
+                    "parent_run_id": None if around is None else around.run_id,
+                    "parent_unit": 0 if around is None else around.unit,
                 },
             )
         )

@@ -23,7 +23,7 @@ def comparison_text(told: Comparison) -> str:
     for way in told.ways:
         bar = "#" * max(round(_BAR * way.seconds / longest), 1) if longest else ""
         lines.append(f"{way.name.ljust(width)}  {words.seconds(way.seconds):>9}  {_results(way)}  {bar}")
-    return "\n".join([*lines, told.verdict])
+    return "\n".join([*lines, f"({told.conditions})", told.verdict])
 
 
 def comparison_html(told: Comparison) -> Html:
@@ -39,8 +39,9 @@ def comparison_html(told: Comparison) -> Html:
         margin="0",
         font_size="13px",
     )
-    verdict = tag("div", tag("b", text(told.verdict, 300)), margin="6px 0 0 0")
-    return tag("div", table, verdict, font_size="13px", line_height="1.4", max_width="900px")
+    verdict = tag("div", tag("b", text(told.verdict, 600)), margin="6px 0 0 0")
+    how = tag("div", text(told.conditions, 300), opacity="0.7")
+    return tag("div", table, verdict, how, font_size="13px", line_height="1.4", max_width="900px")
 
 
 def _row(way: Way, longest: float) -> Html:

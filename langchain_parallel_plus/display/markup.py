@@ -1,7 +1,8 @@
 """HTML that survives: every text escaped, and nothing but what JupyterLab's sanitizer lets through.
 
 It drops `svg`, `style` and `script` from untrusted notebooks, and inline styles that are not on its list (`flex-*`,
-`gap`, `var()`, `inherit`, ...): `packages/apputils/src/sanitizer.ts`, read in 2026. A test holds all HTML to the list.
+`gap`, `var()`, `inherit`, ...): `packages/apputils/src/sanitizer.ts`, as of apputils 4.7.6. GitHub drops all styles:
+what is left are tables of text, which are to be read without bars. A test holds all HTML to both.
 Colours are mid-tones with white text, and text outside of bars has none, so that it reads in light and dark themes.
 """
 

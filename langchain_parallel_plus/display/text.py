@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from langchain_parallel_plus.display import words
+from langchain_parallel_plus.observe.costs import costs_of
 from langchain_parallel_plus.observe.timeline import timeline
 from langchain_parallel_plus.observe.tree import roots
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
     from langchain_parallel_plus.observe.report import RunReport
+    from langchain_parallel_plus.observe.timeline import Activity, Timeline
 
 __all__ = ("report_text",)
 
@@ -24,7 +26,15 @@ _NAME = 28
 _TEXTS = 2
 """Columns from the left that are text, and not numbers."""
 
-_HEADINGS = ("branch", "outcome", "attempts", "wait s", "back-off s", "useful s", "seconds", "tokens")
+_COLUMNS: dict[Activity, str] = {
+    "useful": "useful s",
+    "wait": "wait s",
+    "backoff": "back-off s",
+    "wasted": "wasted s",
+    "cap": "queued s",
+}
+"""What a branch's seconds went on; of most, only where some did."""
+_ALWAYS = ("useful", "wait")
 
 
 def report_text(report: RunReport) -> str:
@@ -42,8 +52,19 @@ def report_text(report: RunReport) -> str:
         parts.append("the slowest run:")
     parts += [_fan_out_text(fan_out) for fan_out in shown]
     parts += [_synthesis(one) for one in report.syntheses[:_FAN_OUTS]]
-    parts.append(f"bars: {', '.join(f'{look.letter} {look.name}' for look in words.LOOKS.values())}")
+    parts.append("\n".join([*_legend(shown), _BARS]))
     return "\n\n".join(parts)
+
+
+_BARS = "bars: " + ", ".join(
+    [*(f"{look.letter} {look.name}" for look in words.LOOKS.values()), "t timed out", "c given up", "? still running"]
+)
+
+
+def _legend(fan_outs: Sequence[FanOutReport]) -> list[str]:
+    """Return what the numbers mean that were shown."""
+    told = {name: meaning for one in fan_outs for name, _, meaning in words.numbers(one)}
+    return [f"{name}: {meaning}" for name, meaning in told.items()]
 
 
 def _runs(report: RunReport) -> str:
@@ -67,8 +88,11 @@ def _runs(report: RunReport) -> str:
 def _fan_out_text(fan_out: FanOutReport) -> str:
     branches = list(fan_out.branches.values())
     priced = fan_out.price is not None
-    headings = (*_HEADINGS, "cost") if priced else _HEADINGS
-    rows = [_row(fan_out, branch, priced) for branch in branches[:_ROWS]]
+    lines_of = [timeline(branch) for branch in branches[:_ROWS]]
+    spent = [one for one in _COLUMNS if one in _ALWAYS or any(line.seconds(one) >= 0.005 for line in lines_of)]
+    headings = ("branch", "outcome", "attempts", *(_COLUMNS[one] for one in spent), "seconds", "tokens")
+    headings = (*headings, "cost") if priced else headings
+    rows = [_row(fan_out, line, spent) for line in lines_of]
     widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
     whole = fan_out.seconds or max((b.ended - fan_out.started for b in branches), default=0.0)
     lines = [*_header(fan_out), _line(headings, widths).rstrip()]
@@ -81,7 +105,7 @@ def _fan_out_text(fan_out: FanOutReport) -> str:
 
 
 def _header(fan_out: FanOutReport) -> list[str]:
-    took = "running" if fan_out.seconds is None else f"{fan_out.seconds:.2f} s"
+    took = words.took(fan_out)
     where = f" in {'/'.join(fan_out.path)}" if fan_out.path else ""
     state = "" if fan_out.outcome in (None, "ok") else f", {fan_out.outcome}"
     lines = [f"{_short(fan_out.name, 60)}{where}: {took}{state}"]
@@ -100,9 +124,10 @@ def _header(fan_out: FanOutReport) -> list[str]:
 def _waits(branches: Sequence[BranchReport]) -> list[str]:
     """Return a line for each rate limit that a branch has waited for."""
     found = [
-        (_short(branch.name, _NAME), f"{seconds:.2f}", f"{_short(limiter, _NAME)}: {dimension}")
+        (_name(branch.name), f"{seconds:.2f}", f"{_short(limiter, _NAME)}: {dimension}")
         for branch in branches
         for (limiter, dimension), seconds in branch.waits.items()
+        if seconds >= 0.005
     ]
     shown = found[:_ROWS]
     if not shown:
@@ -114,19 +139,17 @@ def _waits(branches: Sequence[BranchReport]) -> list[str]:
     return ["waited for rate limits:", *lines]
 
 
-def _row(fan_out: FanOutReport, branch: BranchReport, priced: bool) -> tuple[str, ...]:
-    measures = fan_out.measures.branches.get(branch.path)
+def _row(fan_out: FanOutReport, line: Timeline, spent: Sequence[Activity]) -> tuple[str, ...]:
+    branch = line.branch
     cells = (
-        _short(branch.name, _NAME),
+        _name(branch.name),
         words.outcome(branch),
         str(branch.attempts),
-        f"{branch.wait:.2f}",
-        f"{branch.backoff:.2f}",
-        "-" if measures is None else f"{measures.useful:.2f}",
+        *(f"{line.seconds(activity):.2f}" for activity in spent),
         f"{branch.seconds:.2f}",
         words.tokens(branch),
     )
-    return (*cells, "-" if measures is None else words.money(measures.cost)) if priced else cells
+    return (*cells, words.money(costs_of(branch, fan_out.price)[0])) if fan_out.price is not None else cells
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], texts: int = _TEXTS) -> str:
@@ -160,6 +183,16 @@ def _synthesis(one: SynthesisReport) -> str:
     return f"synthesis of {one.inputs} outputs ({one.strategy}): {took}{how}"
 
 
+def _name(text: str) -> str:
+    """Return a branch's name; a long one without its middle, because the numbers of runs stand at the end."""
+    flat = _flat(text)
+    return flat if len(flat) <= _NAME else f"{flat[: _NAME - 15]}...{flat[-12:]}"
+
+
+def _flat(text: str) -> str:
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
 def _short(text: str, length: int) -> str:
-    flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    flat = _flat(text)
     return flat if len(flat) <= length else f"{flat[: length - 3]}..."

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from langchain_parallel_plus.display import words
 from langchain_parallel_plus.display.markup import FAINT, Html, percent, tag, text
+from langchain_parallel_plus.observe.costs import costs_of
 from langchain_parallel_plus.observe.timeline import timeline
-from langchain_parallel_plus.observe.tree import Row, roots, walk
+from langchain_parallel_plus.observe.tree import Row, roots, subtree, walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_parallel_plus.observe.aggregates import FanOutAggregate
-    from langchain_parallel_plus.observe.records import FanOutReport, SynthesisReport
+    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
     from langchain_parallel_plus.observe.report import RunReport
     from langchain_parallel_plus.observe.timeline import Segment
 
@@ -81,7 +82,7 @@ def _fan_out(fan_out: FanOutReport, limit: int) -> Html:
 
 
 def _title(fan_out: FanOutReport) -> Html:
-    took = "running" if fan_out.seconds is None else words.seconds(fan_out.seconds)
+    took = words.took(fan_out)
     where = f" in {'/'.join(fan_out.path)}" if fan_out.path else ""
     state = "" if fan_out.outcome in (None, "ok") else f", {fan_out.outcome}"
     head = tag("b", text(fan_out.name + where, 80), font_size="14px")
@@ -130,8 +131,8 @@ def _lost(fan_out: FanOutReport) -> Html:
 
 def _table(fan_out: FanOutReport, rows: Sequence[Row], whole: float) -> Html:
     priced = fan_out.price is not None
-    heads = ["branch", "", "outcome", "seconds", "calls", "tokens", *(["cost"] if priced else [])]
-    widths = ["19%", "45%" if priced else "51%", "13%", "8%", "4%", "5%", "6%"]
+    heads = ["branch", "", "outcome", "seconds", "attempts", "tokens", *(["cost"] if priced else [])]
+    widths = ["19%", "42%" if priced else "49%", "13%", "8%", "6%", "5%", "7%"]
     head = [_cell("th", text(name), width) for name, width in zip(heads, widths, strict=False)]
     head[1] = _cell("th", _axis(whole), widths[1])
     body = [_row(fan_out, row, whole, priced) for row in rows]
@@ -172,12 +173,18 @@ def _row(fan_out: FanOutReport, row: Row, whole: float, priced: bool) -> Html:
         _cell("td", _bar(fan_out, row, whole, critical)),
         _cell("td", text(words.outcome(branch)), title=words.outcome(branch)),
         _cell("td", text(words.seconds(branch.seconds)), title=_spent(row)),
-        _cell("td", text(branch.attempts if branch.attempt_log else branch.calls or branch.attempts)),
-        _cell("td", text(words.tokens(branch)), title=f"{branch.input_tokens} in, {branch.output_tokens} out"),
+        _cell("td", text(branch.attempts), title=f"{branch.calls} model calls"),
+        _cell("td", text(words.tokens(branch)), title=_tokens(branch)),
     ]
     if priced:
-        cells.append(_cell("td", text("" if measures is None else words.money(measures.cost))))
+        cells.append(_cell("td", text(words.money(costs_of(branch, fan_out.price)[0]))))
     return tag("tr", *cells)
+
+
+def _tokens(branch: BranchReport) -> str:
+    below = list(subtree(branch))
+    sent, received = sum(one.input_tokens for one in below), sum(one.output_tokens for one in below)
+    return f"{sent} in, {received} out{', with all that it called' if len(below) > 1 else ''}"
 
 
 def _spent(row: Row) -> str:

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from langchain_parallel_plus.observe.tree import subtree
+
 if TYPE_CHECKING:
     from langchain_parallel_plus.observe.measures import FanOutMeasures
     from langchain_parallel_plus.observe.records import BranchReport, FanOutReport
     from langchain_parallel_plus.observe.timeline import Activity, Segment
 
-__all__ = ("LOOKS", "Look", "advice", "look_of", "money", "numbers", "outcome", "seconds", "share", "times", "tokens")
+__all__ = (
+    "LOOKS",
+    "Look",
+    "advice",
+    "look_of",
+    "money",
+    "numbers",
+    "outcome",
+    "seconds",
+    "share",
+    "times",
+    "tokens",
+    "took",
+)
 
 
 class Look(NamedTuple):
@@ -36,7 +51,9 @@ def look_of(segment: Segment) -> Look:
     attempt = segment.attempt
     if attempt is None:
         return look
-    letter = {"failed": "x", "timed_out": "t", "cancelled": "c", None: "?"}.get(attempt.outcome, look.letter)
+    letter = {"failed": "x", "timed_out": "t", "cancelled": "c", "skipped": "c", None: "?"}.get(
+        attempt.outcome, look.letter
+    )
     how = attempt.outcome or "running"
     return Look(f"attempt {attempt.number}, {attempt.role}: {how}", letter, look.colour)
 
@@ -63,15 +80,28 @@ def money(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.6f}".rstrip("0").rstrip(".") if value else "0"
 
 
+def took(fan_out: FanOutReport) -> str:
+    """Return how long a fan-out took, or has run so far."""
+    if fan_out.seconds is not None:
+        return seconds(fan_out.seconds)
+    so_far = max((one.ended for one in fan_out.branches.values()), default=fan_out.started) - fan_out.started
+    return f"running for {seconds(so_far)}"
+
+
 def outcome(branch: BranchReport) -> str:
-    """Return how a branch ended."""
-    how = branch.outcome or ("running" if branch.began is not None else "waiting")
-    return f"{how} ({branch.error.value})" if branch.error else how
+    """Return how a branch ended, or what it does."""
+    waits = branch.began is None or any(not one.admitted and one.ended >= branch.ended for one in branch.wait_log)
+    how = branch.outcome or ("waiting" if waits else "running")
+    if not branch.error:
+        return how
+    # An error that the package does not know has at least a class.
+    known = branch.error.value != "unknown" or not branch.error_type
+    return f"{how} ({branch.error.value if known else (branch.error_type or '').rpartition('.')[2]})"
 
 
 def tokens(branch: BranchReport) -> str:
-    """Return how many tokens a branch's own model calls used."""
-    used = branch.input_tokens + branch.output_tokens
+    """Return how many tokens the model calls of a branch used, and of all that it called."""
+    used = sum(one.input_tokens + one.output_tokens for one in subtree(branch))
     return f"{used:,}".replace(",", " ") if used else "-"
 
 
@@ -97,7 +127,7 @@ def numbers(fan_out: FanOutReport) -> list[tuple[str, str, str]]:
 def advice(fan_out: FanOutReport) -> str:
     """Return in one sentence what holds a fan-out up; empty where nothing stands out."""
     told, took = fan_out.measures, fan_out.seconds
-    if not took or told.critical is None:
+    if not took or told.critical is None or fan_out.outcome == "cancelled":
         return ""
     cause, lost = max(told.lost.items(), key=lambda one: one[1])
     if lost < max(0.1 * took, 0.01):  # of milliseconds nobody can save many
@@ -108,7 +138,7 @@ def advice(fan_out: FanOutReport) -> str:
 _ADVICE: dict[Activity, str] = {
     "wait": "went on waiting for rate limits: only more quota, or fewer tokens, make this faster",
     "backoff": "went on back-off: the provider fails or refuses; a fallback would not wait",
-    "wasted": "went on attempts that failed or were not used: a fallback, or an earlier timeout, saves some of it",
+    "wasted": "went on attempts that failed or were not used: a fallback, an earlier hedge or timeout would save some",
     "cap": "went on waiting for a turn under max_concurrency: raise it if the limits allow",
     "overhead": "went on neither work nor waits: the work is small, or the machine is busy",
 }

@@ -54,7 +54,7 @@ def aggregate(fan_outs: Iterable[FanOutReport]) -> tuple[FanOutAggregate, ...]:
     groups: dict[tuple[str, tuple[str, ...]], list[FanOutReport]] = {}
     for one in fan_outs:
         if one.seconds is not None:
-            groups.setdefault((one.name, one.path), []).append(one)
+            groups.setdefault((one.name, one.path if one.place is None else one.place), []).append(one)
     return tuple(_summary(name, path, runs) for (name, path), runs in groups.items())
 
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from langchain_parallel_plus.observe.records import (
-    Attempt,
-    BranchReport,
-    FanOutReport,
-    ModelCall,
-    SynthesisReport,
-    Wait,
-)
+from langchain_parallel_plus.observe.known import Known, Moment
+from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from uuid import UUID
 
     from langchain_parallel_plus.observe.event import Event
     from langchain_parallel_plus.observe.prices import PriceOf
-    from langchain_parallel_plus.outcome import BranchOutcome, ErrorKind
+    from langchain_parallel_plus.outcome import BranchOutcome
 
 __all__ = ("Collector",)
 
@@ -28,38 +24,72 @@ _Path = tuple[str, ...]
 
 
 @dataclass(slots=True)
-class _Branch:
-    """What is known of a branch; times are those of its clock."""
-
-    path: _Path
-    started: float
-    capped: bool = False
-    began: float | None = None
-    ended: float | None = None
-    outcome: BranchOutcome | None = None
-    error: ErrorKind | None = None
-    attempts: int = 1
-    log: list[Attempt] = field(default_factory=list)
-    waits: list[Wait] = field(default_factory=list)
-    backoffs: list[tuple[float, float]] = field(default_factory=list)
-    calls: dict[UUID, ModelCall] = field(default_factory=dict)
-    late: int = 0
-
-
-@dataclass(slots=True)
 class _FanOut:
+    """One run of a fan-out, and everything that runs below it up to the next fan-out."""
+
     start: Event
     """Of the fan-out, or the first that was heard of a run under a policy outside any."""
+    path: _Path
+    """As it is shown."""
     alone: bool
+    parent: UUID | None = None
+    """The fan-out around it, if that is known."""
     ended: Event | None = None
-    branches: dict[_Path, _Branch] = field(default_factory=dict)
+    own: list[Known] = field(default_factory=list)
+    declared: dict[_Path, Known] = field(default_factory=dict)
+    """The branches that nothing has been heard of."""
+    units: dict[int | _Path, Known] = field(default_factory=dict)
+    """By the number of the run; one name may run several times."""
+    latest: dict[_Path, Known] = field(default_factory=dict)
+    """The last to begin, by path as it is told."""
+    times: Counter[_Path] = field(default_factory=Counter)
+    """How many runs are shown, by path."""
+
+    def declare(self, keys: tuple[str, ...], capped: bool) -> None:
+        """Take note of the branches that it is to run."""
+        for key in keys:
+            told, shown = (*self.start.path, key), (*self.path, key)
+            self.own.append(Known(shown, self.start.at, capped))
+            self.declared[told] = self.latest[told] = self.own[-1]
+            self.times[shown] = 1
+
+    def known(self, event: Event) -> Known:
+        """Return the run that an event is of."""
+        number = event.unit or event.path
+        known = self.units.get(number)
+        if known is None:
+            declared = self.declared.pop(event.path, None)
+            known = self.units[number] = self._below(event) if declared is None else declared
+        return known
+
+    def around(self, number: object, path: _Path) -> Known | None:
+        """Return the run that something stands in, by its number, or where nobody says it by its path."""
+        return self.units.get(number) or self.latest.get(path)  # type: ignore[call-overload]  # any number, or None
+
+    def _below(self, event: Event) -> Known:
+        around = self.around(event.detail.get("parent_unit"), event.path[:-1])
+        known = Known(self._shown((*(event.path[:-1] if around is None else around.path), event.path[-1])), event.at)
+        (self.own if around is None else around.inner).append(known)
+        self.latest[event.path] = known
+        return known
+
+    def _shown(self, path: _Path) -> _Path:
+        """Return the path that a run is shown with: where the name has run before, with a number."""
+        shown = path
+        while shown in self.times:
+            self.times[path] += 1
+            shown = (*path[:-1], f"{path[-1]} #{self.times[path]}")
+        self.times[shown] = 1
+        return shown
 
 
 class Collector:
     """Takes events in, from any thread, and says what they tell so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
+        self._ahead = 0.0
         self._began = 0.0
         self._latest = 0.0
         self._heard = 0
@@ -76,6 +106,7 @@ class Collector:
         with self._lock:
             if not self._heard:
                 self._began = event.at
+                self._ahead = event.at - self._clock()  # runs may have a clock with another zero
             self._heard += 1
             self._latest = max(self._latest, event.at)
             match event.kind:
@@ -96,22 +127,21 @@ class Collector:
     def fan_outs(self, price: PriceOf | None) -> tuple[FanOutReport, ...]:
         """Return what is known of the fan-outs, in the order in which they began."""
         with self._lock:
-            nested: dict[tuple[UUID, _Path], list[UUID]] = {}
-            for run_id, one in self._fan_outs.items():
-                parent = one.start.detail.get("parent_run_id")
-                if parent in self._fan_outs and not one.alone:
-                    nested.setdefault((parent, one.start.path), []).append(run_id)
+            moment = Moment(self._began, max(self._clock() + self._ahead, self._latest))
             made: dict[UUID, FanOutReport] = {}
             for run_id in reversed(self._fan_outs):  # a nested fan-out begins after the one around it
-                made[run_id] = self._record(run_id, nested, made, price)
+                made[run_id] = _record(run_id, self._fan_outs[run_id], moment, made, price)
             return tuple(made[run_id] for run_id in self._fan_outs)
 
     def _start(self, event: Event) -> _FanOut:
-        fan_out = _FanOut(event, alone=event.kind != "fan_out.start")
-        capped = event.detail.get("max_concurrency") is not None
-        for key in event.detail.get("branches", ()):
-            path = (*event.path, key)
-            fan_out.branches[path] = _Branch(path, event.at, capped)
+        alone, path, told = event.kind != "fan_out.start", event.path, event.detail
+        parent = None if alone else self._fan_outs.get(told.get("parent_run_id"))  # type: ignore[arg-type]
+        around = None if parent is None else parent.around(told.get("parent_unit"), path)
+        if around is not None:
+            around.nested.append(event.run_id)
+            path = around.path
+        fan_out = _FanOut(event, path, alone, None if parent is None else parent.start.run_id)
+        fan_out.declare(tuple(told.get("branches", ())), told.get("max_concurrency") is not None)
         self._fan_outs[event.run_id] = fan_out
         return fan_out
 
@@ -136,133 +166,42 @@ class Collector:
 
     def _branch(self, event: Event) -> None:
         fan_out = self._fan_out(event)
-        branch = fan_out.branches.get(event.path)
-        if branch is None:
-            branch = fan_out.branches[event.path] = _Branch(event.path, event.at)
-        match event.kind:
-            case "branch.start":
-                branch.began = event.at if branch.began is None else branch.began
-            case "branch.end":
-                branch.ended, branch.outcome, branch.error = event.at, event.outcome, event.error
-                branch.attempts = event.attempt or 0
-                if fan_out.alone and len(event.path) == 1:
-                    fan_out.ended = event
-            case "attempt.start" | "attempt.end":
-                _attempt(branch, event)
-            case "backoff":
-                branch.backoffs.append((event.at - (event.seconds or 0.0), event.at))
-            case "limiter.wait":
-                branch.waits.append(_wait(event))
-            case "model.start" | "model.usage":
-                _model(branch, event)
-            case "branch.late" | "attempt.late":
-                branch.late += 1
-
-    def _record(
-        self,
-        run_id: UUID,
-        nested: dict[tuple[UUID, _Path], list[UUID]],
-        made: dict[UUID, FanOutReport],
-        price: PriceOf | None,
-    ) -> FanOutReport:
-        fan_out = self._fan_outs[run_id]
-        ended, detail = fan_out.ended, fan_out.start.detail
-        below = {path: tuple(made[one] for one in nested.get((run_id, path), ())) for path in fan_out.branches}
-        records: dict[_Path, BranchReport] = {}
-        for path in sorted(fan_out.branches, key=len, reverse=True):
-            inner = tuple(one for other, one in records.items() if other[:-1] == path)
-            records[path] = self._branch_record(fan_out.branches[path], below[path], inner)
-        failed = ended is not None and (ended.error is not None if fan_out.alone else ended.outcome != "ok")
-        how: BranchOutcome | None = None if ended is None else "ok"
-        if failed and ended is not None:
-            how = "cancelled" if ended.outcome == "cancelled" else "failed"
-        return FanOutReport(
-            name=detail["name"],
-            path=fan_out.start.path,
-            started=fan_out.start.at - self._began,
-            seconds=None if ended is None else ended.at - fan_out.start.at,
-            outcome=how,
-            alone=fan_out.alone,
-            max_concurrency=detail.get("max_concurrency"),
-            limiters=detail.get("limiters", ()),
-            shared=detail.get("parent_run_id") in self._fan_outs,  # with the branches beside the one around it
-            branches={path: records[path] for path in fan_out.branches},
-            run_id=run_id,
-            parent_run_id=detail.get("parent_run_id"),
-            price=price,
-        )
-
-    def _branch_record(
-        self, branch: _Branch, nested: tuple[FanOutReport, ...], inner: tuple[BranchReport, ...]
-    ) -> BranchReport:
-        zero = self._began
-        end = self._latest if branch.ended is None else branch.ended
-        return BranchReport(
-            path=branch.path,
-            outcome=branch.outcome,
-            error=branch.error,
-            started=branch.started - zero,
-            began=None if branch.began is None else branch.began - zero,
-            capped=branch.capped,
-            seconds=max(end - branch.started, 0.0),
-            attempts=branch.attempts,
-            attempt_log=tuple(
-                replace(one, started=one.started - zero, ended=(end if one.outcome is None else one.ended) - zero)
-                for one in branch.log
-            ),
-            wait_log=tuple(replace(one, started=one.started - zero, ended=one.ended - zero) for one in branch.waits),
-            backoff_log=tuple((start - zero, stop - zero) for start, stop in branch.backoffs),
-            model_calls=tuple(
-                replace(one, started=one.started - zero, ended=min(one.ended, end) - zero)
-                for one in branch.calls.values()
-            ),
-            late=branch.late,
-            nested=nested,
-            inner=inner,
-        )
+        fan_out.known(event).take_in(event)
+        if event.kind == "branch.end" and fan_out.alone and len(event.path) == 1:
+            fan_out.ended = event
 
 
-def _attempt(branch: _Branch, event: Event) -> None:
-    number, role = event.attempt or 0, event.detail["role"]
-    if event.kind == "attempt.start":
-        branch.attempts = number
-        branch.log.append(Attempt(number=number, role=role, started=event.at, ended=event.at))
-        return
-    ended = {"ended": event.at, "outcome": event.outcome, "error": event.error}
-    for index, one in enumerate(branch.log):
-        if one.number == number and one.outcome is None:
-            branch.log[index] = replace(one, role=role, **ended)  # type: ignore[arg-type]  # as the fields are
-            return
-    started = event.at - (event.seconds or 0.0)
-    branch.log.append(Attempt(number=number, role=role, started=started, **ended))  # type: ignore[arg-type]
-
-
-def _wait(event: Event) -> Wait:
-    told = event.detail
-    amounts = {name: told.get(name, 0.0) for name in ("requests", "tokens", "input_tokens", "output_tokens")}
-    return Wait(
-        limiter=told["limiter"],
-        dimension=told["dimension"],
-        started=event.at - (event.seconds or 0.0),
-        ended=event.at,
-        call=told["call"],
-        attempt=event.attempt,
-        **amounts,
+def _record(
+    run_id: UUID, fan_out: _FanOut, moment: Moment, made: dict[UUID, FanOutReport], price: PriceOf | None
+) -> FanOutReport:
+    ended, detail = fan_out.ended, fan_out.start.detail
+    own = [known.record(moment, made, None if ended is None else ended.at) for known in fan_out.own]
+    return FanOutReport(
+        name=detail["name"],
+        path=fan_out.path,
+        place=fan_out.start.path,
+        started=fan_out.start.at - moment.zero,
+        seconds=None if ended is None else ended.at - fan_out.start.at,
+        outcome=None if ended is None else _outcome(ended, fan_out.alone),
+        alone=fan_out.alone,
+        max_concurrency=detail.get("max_concurrency"),
+        limiters=detail.get("limiters", ()),
+        shared=fan_out.parent is not None,  # with the branches beside the one around it
+        branches={one.path: one for branch in own for one in _with_inner(branch)},
+        run_id=run_id,
+        parent_run_id=detail.get("parent_run_id"),
+        price=price,
     )
 
 
-def _model(branch: _Branch, event: Event) -> None:
-    told = event.detail
-    call = branch.calls.get(told["call"]) or ModelCall(
-        model=told["model"], call=told["call"], started=event.at, ended=float("inf"), attempt=event.attempt
-    )
-    if event.kind == "model.usage":
-        call = replace(
-            call,
-            ended=event.at,
-            failed=event.outcome == "failed",
-            input_tokens=told["input_tokens"],
-            output_tokens=told["output_tokens"],
-            cached_tokens=told["cached_tokens"],
-        )
-    branch.calls[told["call"]] = call
+def _outcome(ended: Event, alone: bool) -> BranchOutcome:
+    if ended.outcome == "cancelled":
+        return "cancelled"
+    failed = ended.error is not None if alone else ended.outcome != "ok"
+    return "failed" if failed else "ok"
+
+
+def _with_inner(branch: BranchReport) -> Iterator[BranchReport]:
+    yield branch
+    for one in branch.inner:
+        yield from _with_inner(one)

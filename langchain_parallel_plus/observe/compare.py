@@ -3,138 +3,182 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel, RunnableSequence
 from langchain_core.runnables.base import RunnableBinding
 from langchain_core.runnables.passthrough import RunnableAssign
 
-from langchain_parallel_plus.errors import DeclarationError
+from langchain_parallel_plus.errors import DeadlineExceededError, DeclarationError
+from langchain_parallel_plus.observe.comparison import Comparison, Way
+from langchain_parallel_plus.observe.event import error_type
+from langchain_parallel_plus.observe.intervals import minus, total, union
+from langchain_parallel_plus.observe.refill import Quotas, limiters_of
 from langchain_parallel_plus.observe.report import RunReport, collect_report
 from langchain_parallel_plus.observe.tree import roots
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
+    from typing import TypeAlias
+
+    Actions: TypeAlias = "Generator[_Rest | _Run, _Ran | None, Comparison]"
 
 __all__ = ("Comparison", "Way", "acompare", "compare")
 
-_PAYS_FROM = 1.1
-"""How many times faster it must be, for one measurement each to mean anything."""
-_SAVES_FROM = 0.01
-"""Seconds that it must save; less is the noise of a machine."""
+_NAMES = ("one after another", "RunnableParallel", "RunnableParallelPlus")
+_SEQUENTIAL, _UPSTREAM, _OURS = range(3)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """One way to run the chain, as measured."""
+class _Rest(NamedTuple):
+    """Do nothing for a while."""
 
-    name: str
     seconds: float
-    inputs: int
-    failed: int
-    """Inputs without a result, or with one in which a branch is missing because it failed."""
+
+
+class _Run(NamedTuple):
+    """Run all inputs, as a batch or one after another."""
+
+    step: Runnable[Any, Any]
+    inputs: list[Any]
+    one_by_one: bool
+
+
+class _Ran(NamedTuple):
+    """What came of it."""
+
+    outputs: list[Any]
+    """Or errors."""
+    seconds: float
     report: RunReport
 
-    @property
-    def succeeded(self) -> int:
-        """Inputs with a result."""
-        return self.inputs - self.failed
+
+@dataclass(slots=True)
+class _Measured:
+    """The runs of one way."""
+
+    name: str
+    ran: list[_Ran] = field(default_factory=list)
+    short_of: tuple[str, ...] = ()
+
+    def way(self) -> Way:
+        """Return them together."""
+        in_order = sorted(self.ran, key=lambda one: one.seconds)
+        middle = in_order[len(in_order) // 2]
+        even = len(in_order) % 2 == 0
+        fan_outs = [one for ran in self.ran for one in ran.report.fan_outs]
+        branches = [branch for one in fan_outs for branch in one.branches.values()]
+        return Way(
+            name=self.name,
+            seconds=(middle.seconds + in_order[len(in_order) // 2 - 1].seconds) / 2 if even else middle.seconds,
+            inputs=sum(len(one.outputs) for one in self.ran),
+            failed=sum(_failed(one) for one in self.ran),
+            report=middle.report,
+            runs=tuple(one.seconds for one in self.ran),
+            waited=_waited_alone(middle) if self.name == _NAMES[_SEQUENTIAL] else _waited(middle),
+            cut_off=sum(branch.error_type == error_type(DeadlineExceededError) for branch in branches),
+            short_of=self.short_of,
+        )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Comparison:
-    """Three ways to run one chain on the same inputs, once each, and what follows."""
-
-    sequential: Way
-    """Branches one after another, under the chain's policies and limits."""
-    parallel: Way
-    """LangChain's `RunnableParallel` in each fan-out's place."""
-    ours: Way
-    """The chain as it is."""
-
-    @property
-    def ways(self) -> tuple[Way, Way, Way]:
-        """All three."""
-        return self.sequential, self.parallel, self.ours
-
-    @property
-    def speedup(self) -> float | None:
-        """Measured: seconds one after another / seconds of the chain; `None` unless both gave all results."""
-        if self.sequential.failed or self.ours.failed or self.ours.seconds <= 0:
-            return None
-        return self.sequential.seconds / self.ours.seconds
-
-    @property
-    def pays(self) -> bool:
-        """Whether the chain is better run as it is than one after another."""
-        if self.ours.succeeded != self.sequential.succeeded:
-            return self.ours.succeeded > self.sequential.succeeded
-        saved = self.sequential.seconds - self.ours.seconds
-        return self.speedup is not None and self.speedup >= _PAYS_FROM and saved >= _SAVES_FROM
-
-    @property
-    def verdict(self) -> str:
-        """What follows, in one sentence."""
-        return _verdict(self)
-
-    def __str__(self) -> str:
-        from langchain_parallel_plus.display.comparison import comparison_text  # display reads observe
-
-        return comparison_text(self)
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        from langchain_parallel_plus.display.comparison import comparison_html
-
-        return comparison_html(self)
+def _measuring(
+    steps: tuple[Runnable[Any, Any], ...], inputs: list[Any], repeats: int, warm_up: bool, refill_timeout: float
+) -> Actions:
+    """Yield what is to be done, take in what came of it, and return the comparison."""
+    quotas = Quotas(limiters_of(steps[_OURS]))
+    measured = [_Measured(name) for name in _NAMES]
+    rested, unseen = 0.0, 0.0
+    if warm_up:
+        yield _Run(steps[_OURS], inputs[:1], one_by_one=False)
+    for turn in range(repeats):
+        for index in (*range(turn % 3, 3), *range(turn % 3)):
+            rested += yield from _refilled(quotas, refill_timeout, unseen)
+            measured[index].short_of = measured[index].short_of or quotas.short()
+            ran = yield _Run(steps[index], inputs, index == _SEQUENTIAL)
+            assert ran is not None
+            measured[index].ran.append(ran)
+            # Upstream's class asks no limiter, but uses the provider's quota: as much as another way did.
+            unseen = quotas.time_for(_used(measured)) if index == _UPSTREAM else 0.0
+    sequential, parallel, ours = (one.way() for one in measured)
+    return Comparison(sequential=sequential, parallel=parallel, ours=ours, warm_up=warm_up, rested=rested)
 
 
-def _verdict(told: Comparison) -> str:
-    alone, plain, ours = told.ways
-    if not ours.succeeded and not alone.succeeded:
-        return "nothing can be said: every run failed"
-    if ours.succeeded < alone.succeeded:
-        return f"do not parallelise: {ours.failed} of {ours.inputs} inputs fail, one after another {alone.failed} do"
-    if ours.succeeded > alone.succeeded:
-        return f"parallelise: {ours.succeeded} of {ours.inputs} inputs succeed, one after another {alone.succeeded} do"
-    if told.speedup is None:
-        return "nothing can be said of time: some inputs fail both ways"
-    if not told.pays:
-        return f"do not parallelise: it is {told.speedup:.2f}x as fast as one after another; {_why_not(ours)}"
-    gain = f"parallelise: it is {told.speedup:.2f}x as fast as one after another"
-    if plain.failed:
-        return f"{gain}; with RunnableParallel {plain.failed} of {plain.inputs} inputs fail"
-    if plain.seconds * _PAYS_FROM < ours.seconds:
-        return f"{gain}; RunnableParallel is {ours.seconds / plain.seconds:.2f}x as fast again: no limit held it up"
-    return gain
+def _waited(ran: _Ran) -> float:
+    """Return how much earlier the last branch would have been in without rate limits."""
+    tops = roots(ran.report.fan_outs)
+    run = ran.report.together or max(tops, key=lambda one: one.seconds or 0.0, default=None)
+    return 0.0 if run is None else run.measures.lost.get("wait", 0.0)
 
 
-def _why_not(ours: Way) -> str:
-    whole = ours.report.together
-    run = whole or max(ours.report.fan_outs, key=lambda one: one.seconds or 0.0, default=None)
-    efficiency = None if run is None else run.measures.limit_efficiency
-    if efficiency is not None and efficiency >= 0.9:
-        return f"the limits are the bottleneck (limit efficiency {efficiency:.0%})"
-    return "the branches are too short, wait for the same thing, or share one processor"
+def _waited_alone(ran: _Ran) -> float:
+    """Return how long calls waited while nothing worked: while another branch does, it is that one's turn."""
+    lines = [line.timeline for one in roots(ran.report.fan_outs) for line in one.measures.branches.values()]
+    return total(minus(union(*(one.wait for one in lines)), *(one.active for one in lines)))
 
 
-def compare(chain: Runnable[Any, Any], inputs: Sequence[Any], *, config: RunnableConfig | None = None) -> Comparison:
+def _refilled(quotas: Quotas, timeout: float, unseen: float) -> Generator[_Rest | _Run, _Ran | None, float]:
+    """Rest until the quota is there that a way is to begin with; return for how long."""
+    rested = 0.0
+    for _ in range(5):  # the first is a guess; if the limiter's clock stands still, so would this
+        seconds = min(max(quotas.missing(timeout), unseen - rested), timeout - rested)
+        if seconds <= 0:
+            break
+        yield _Rest(seconds)
+        rested += seconds
+    return rested
+
+
+def _used(measured: list[_Measured]) -> dict[tuple[str, str], float]:
+    """Return what one run uses of each rate limit: the most that any has used."""
+    most: dict[tuple[str, str], float] = {}
+    for ran in (one for way in measured for one in way.ran):
+        used: dict[tuple[str, str], float] = {}
+        for use in (use for run in roots(ran.report.fan_outs) for use in run.measures.limiter_use):
+            key = use.limiter, use.dimension
+            used[key] = used.get(key, 0.0) + use.used
+        most |= {key: max(amount, most.get(key, 0.0)) for key, amount in used.items()}
+    return most
+
+
+def _failed(ran: _Ran) -> int:
+    raised = sum(isinstance(one, Exception) for one in ran.outputs)
+    # A branch that failed and was kept or dropped is no result either: going on without it may well be quick.
+    tops = roots(ran.report.fan_outs)
+    with_gaps = sum(not one.failed and one.measures.failed_branches > 0 for one in tops)
+    return min(raised + with_gaps, len(ran.outputs))
+
+
+def compare(
+    chain: Runnable[Any, Any],
+    inputs: Sequence[Any],
+    *,
+    config: RunnableConfig | None = None,
+    repeats: int = 1,
+    warm_up: bool = True,
+    refill_timeout: float = 150.0,
+) -> Comparison:
     """Run `chain` on `inputs` one after another, with `RunnableParallel`, and as it is; return what each took.
 
-    All three really run, in this order, so it costs three times the calls. What the first one leaves behind the next
-    ones find: a rate limiter's quota used up, a provider's prompt cache filled.
+    All three really run, so it costs three times the calls, and one call of the chain before. Each way begins with full
+    limiters: between two, it is waited until the quota has come in again. (The provider's quota is one for all of them,
+    and `RunnableParallel` asks no limiter: after it, as long is waited as its calls need under the limits.) What it
+    leaves behind elsewhere the next way finds, such as a filled prompt cache: inputs that the provider has not seen, or
+    `repeats`, tell. `print` the comparison to see how it was measured; its verdict names what a way had to bear.
 
     Args:
         chain: A fan-out, or a sequence or binding that contains some.
         inputs: Run one after another first, and then as a batch.
         config: For each of the runs.
+        repeats: How many times each way is run; each time another one begins, and the medians count.
+        warm_up: Call the chain on the first input before anything is measured, so that no way has to pay for imports
+            and connections.
+        refill_timeout: Seconds to wait at most before each way. What takes longer, and the quota of a day, is not
+            waited for.
 
     Raises:
-        DeclarationError: There are no inputs, or no fan-out in `chain`. Nothing was called.
+        DeclarationError: There are no inputs, or no fan-out in `chain`, or a number makes no sense. Nothing was called.
 
     Example:
         ```python
@@ -142,49 +186,79 @@ def compare(chain: Runnable[Any, Any], inputs: Sequence[Any], *, config: Runnabl
         print(comparison.verdict)
         ```
     """
-    plain = _checked(chain, inputs)
-    began = time.monotonic()
-    alone: list[Any] = []
-    with collect_report() as report:
-        for one in inputs:
-            try:
-                alone.append(chain.invoke(one, _one_at_a_time(config)))
-            except Exception as error:  # noqa: BLE001 - that it fails is a result
-                alone.append(error)
-    ways = [_way("one after another", alone, time.monotonic() - began, report)]
-    for name, step in (("RunnableParallel", plain), ("RunnableParallelPlus", chain)):
+    actions = _checked(chain, inputs, repeats, warm_up, refill_timeout)
+    done: _Ran | None = None
+    while True:
+        try:
+            action = actions.send(done)
+        except StopIteration as over:
+            result: Comparison = over.value
+            return result
+        if isinstance(action, _Rest):
+            threading.Event().wait(action.seconds)
+            done = None
+            continue
         began = time.monotonic()
         with collect_report() as report:
-            outputs = step.batch(list(inputs), config, return_exceptions=True)
-        ways.append(_way(name, outputs, time.monotonic() - began, report))
-    return Comparison(sequential=ways[0], parallel=ways[1], ours=ways[2])
+            outputs = _outputs(action, config)
+        done = _Ran(outputs, time.monotonic() - began, report)
 
 
 async def acompare(
-    chain: Runnable[Any, Any], inputs: Sequence[Any], *, config: RunnableConfig | None = None
+    chain: Runnable[Any, Any],
+    inputs: Sequence[Any],
+    *,
+    config: RunnableConfig | None = None,
+    repeats: int = 1,
+    warm_up: bool = True,
+    refill_timeout: float = 150.0,
 ) -> Comparison:
     """Do what `compare` does, in tasks instead of threads.
 
     Raises:
-        DeclarationError: There are no inputs, or no fan-out in `chain`. Nothing was called.
+        DeclarationError: As for `compare`. Nothing was called.
     """
-    plain = _checked(chain, inputs)
+    actions = _checked(chain, inputs, repeats, warm_up, refill_timeout)
     now = asyncio.get_running_loop().time
-    began = now()
-    alone: list[Any] = []
-    with collect_report() as report:
-        for one in inputs:
-            try:
-                alone.append(await chain.ainvoke(one, _one_at_a_time(config)))
-            except Exception as error:  # noqa: BLE001 - that it fails is a result
-                alone.append(error)
-    ways = [_way("one after another", alone, now() - began, report)]
-    for name, step in (("RunnableParallel", plain), ("RunnableParallelPlus", chain)):
+    done: _Ran | None = None
+    while True:
+        try:
+            action = actions.send(done)
+        except StopIteration as over:
+            result: Comparison = over.value
+            return result
+        if isinstance(action, _Rest):
+            await asyncio.sleep(action.seconds)
+            done = None
+            continue
         began = now()
         with collect_report() as report:
-            outputs = await step.abatch(list(inputs), config, return_exceptions=True)
-        ways.append(_way(name, outputs, now() - began, report))
-    return Comparison(sequential=ways[0], parallel=ways[1], ours=ways[2])
+            outputs = await _aoutputs(action, config)
+        done = _Ran(outputs, now() - began, report)
+
+
+def _outputs(action: _Run, config: RunnableConfig | None) -> list[Any]:
+    if not action.one_by_one:
+        return action.step.batch(action.inputs, config, return_exceptions=True)
+    outputs: list[Any] = []
+    for one in action.inputs:
+        try:
+            outputs.append(action.step.invoke(one, _one_at_a_time(config)))
+        except Exception as error:  # noqa: BLE001 - that it fails is a result
+            outputs.append(error)
+    return outputs
+
+
+async def _aoutputs(action: _Run, config: RunnableConfig | None) -> list[Any]:
+    if not action.one_by_one:
+        return await action.step.abatch(action.inputs, config, return_exceptions=True)
+    outputs: list[Any] = []
+    for one in action.inputs:
+        try:
+            outputs.append(await action.step.ainvoke(one, _one_at_a_time(config)))
+        except Exception as error:  # noqa: BLE001 - that it fails is a result
+            outputs.append(error)
+    return outputs
 
 
 def _one_at_a_time(config: RunnableConfig | None) -> RunnableConfig:
@@ -192,23 +266,23 @@ def _one_at_a_time(config: RunnableConfig | None) -> RunnableConfig:
     return one
 
 
-def _way(name: str, outputs: list[Any], seconds: float, report: RunReport) -> Way:
-    raised = sum(isinstance(one, Exception) for one in outputs)
-    # A branch that failed and was kept or dropped is no result either: going on without it may well be quick.
-    with_gaps = sum(not one.failed and one.measures.failed_branches > 0 for one in roots(report.fan_outs))
-    failed = min(raised + with_gaps, len(outputs))
-    return Way(name=name, seconds=seconds, inputs=len(outputs), failed=failed, report=report)
-
-
-def _checked(chain: Runnable[Any, Any], inputs: Sequence[Any]) -> Runnable[Any, Any]:
+def _checked(
+    chain: Runnable[Any, Any], inputs: Sequence[Any], repeats: object, warm_up: bool, refill_timeout: object
+) -> Actions:
     if isinstance(inputs, str) or not hasattr(inputs, "__len__") or isinstance(inputs, dict) or not len(inputs):
         msg = f"compare takes a list of inputs, got {type(inputs).__name__}" if inputs else "compare got no inputs"
         raise DeclarationError(msg, help="for one input give [input]")
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+        msg = f"compare cannot run each way repeats={repeats!r} times"
+        raise DeclarationError(msg, help="give a whole number from 1")
+    if isinstance(refill_timeout, bool) or not isinstance(refill_timeout, int | float) or not refill_timeout >= 0:
+        msg = f"refill_timeout={refill_timeout!r} is no time"
+        raise DeclarationError(msg, help="give seconds, or 0 for no waiting between the ways")
     plain, found = _with_upstream(chain)
     if not found:
         msg = f"compare found no RunnableParallelPlus in {type(chain).__name__}"
         raise DeclarationError(msg, help="give the fan-out, or a sequence that contains it")
-    return plain
+    return _measuring((chain, plain, chain), list(inputs), repeats, warm_up, float(refill_timeout))
 
 
 def _with_upstream(step: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], int]:

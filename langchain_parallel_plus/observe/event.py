@@ -1,8 +1,8 @@
 """The one event type: every fact that the engine, the policies and the limiters know of, as frozen data.
 
 Nobody builds an event while nobody listens. Sinks are called in line, in whichever thread or task the fact happens: one
-that raises is logged once and called again for the next event; one that may take its time is subscribed with
-`background=True`, which hands events over through a queue. Neither changes what the run does.
+that raises is logged, with its traceback, and left out from then on, while the others go on; one that may take its time
+is subscribed with `background=True`, which hands events over through a queue. Neither changes what the run does.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ _log = logging.getLogger("langchain_parallel_plus")
 
 EventKind = Literal[
     "fan_out.start",  # name, branches, required, failure_policy, max_concurrency, limiters (`LimiterState`s),
-    #   parent_run_id
+    #   parent_run_id, parent_unit (the run that calls it, 0 for none)
     "fan_out.end",  # seconds; outcome "ok", "failed" or "cancelled"; succeeded, failed, skipped (numbers of branches);
     #   error_type
-    "branch.start",  # it works from now on; seconds: since its fan-out began, or its cap would have let it
+    "branch.start",  # it works from now on; seconds: since its fan-out began, or its cap would have let it; of a policy
+    #   in a branch, parent_unit (the run that calls it)
     "branch.end",  # seconds since its fan-out began, outcome, error, attempt (calls made), wait, backoff; if it failed,
     #   error_type (the class of the exception) and status (of HTTP, if known): never what the exception says
     "branch.late",  # a thread that nobody waits for has returned: outcome "ok" or "failed"; its result is discarded
@@ -81,26 +82,35 @@ class Event:
 
 
 class _Subscriber:
-    """A sink whose errors are its own."""
+    """A sink whose errors are its own: the first is the last."""
 
-    __slots__ = ("_failed", "_sink")
+    __slots__ = ("_lock", "_sink", "failed")
 
     def __init__(self, sink: Callable[[Event], None]) -> None:
+        self._lock = threading.Lock()
         self._sink = sink
-        self._failed = False
+        self.failed = False
+        """Whether it has raised, and is left out."""
 
     def __call__(self, event: Event) -> None:
+        if self.failed:
+            return
         try:
             self._sink(event)
         except Exception as error:  # noqa: BLE001 - a listener's bug must not end what it listens to
-            if not self._failed:
-                self._failed = True
-                name = getattr(self._sink, "__qualname__", type(self._sink).__name__)
-                _log.warning(
-                    "event sink %s raised %s at %s; its later errors are not logged",
-                    name, type(error).__name__, event.kind,
-                    exc_info=error,
-                )  # fmt: skip
+            self._fail(error, event)
+
+    def _fail(self, error: Exception, event: Event) -> None:
+        with self._lock:  # several threads may be in the sink
+            if self.failed:
+                return
+            self.failed = True
+        name = getattr(self._sink, "__qualname__", type(self._sink).__name__)
+        _log.warning(
+            "event sink %s raised %s at %s; it is told of nothing any more",
+            name, type(error).__name__, event.kind,
+            exc_info=error,
+        )  # fmt: skip
 
 
 _here: ContextVar[tuple[_Subscriber, ...]] = ContextVar("lcpp_event_sinks", default=())
@@ -116,7 +126,9 @@ def error_type(error: BaseException | type[BaseException]) -> str:
 
 def listening() -> bool:
     """Return whether anybody listens, so that nobody builds an event for nothing."""
-    return bool(_everywhere or _here.get())
+    if not _everywhere and not _here.get():
+        return False
+    return any(not one.failed for one in (*_everywhere, *_here.get()))
 
 
 def emit(event: Event, followers: Iterable[Callable[[Event], None]] = ()) -> None:
@@ -129,6 +141,8 @@ def emit(event: Event, followers: Iterable[Callable[[Event], None]] = ()) -> Non
 
 def subscribe(sink: Callable[[Event], None]) -> Callable[[], None]:
     """Call `sink` with every event of this process from now on; return what ends this.
+
+    A sink that raises is told of nothing any more; its error is logged once, with its traceback.
 
     Example:
         ```python
@@ -155,7 +169,8 @@ def subscribed(sink: Callable[[Event], None], *, background: bool = False) -> It
     """Call `sink` with every event of the runs started inside, from whichever thread or task they happen in.
 
     Args:
-        sink: Called with each event. It is to be quick, unless it is called in the background.
+        sink: Called with each event, until it raises: that is logged once. It is to be quick, unless it is called in
+            the background.
         background: Call it in a thread of its own, one event after another, so that it may take its time. The end of
             the block waits until it has had all events of the block.
 

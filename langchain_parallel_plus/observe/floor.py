@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from langchain_parallel_plus.observe.tree import subtree
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from uuid import UUID
@@ -109,16 +111,10 @@ def _amount(wait: Wait, dimension: str, usage: Mapping[UUID, ModelCall]) -> floa
 
 def _admissions(fan_out: FanOutReport) -> Iterator[_Admission]:
     for branch in fan_out.own_branches:
-        for one in _subtree(branch):
-            yield from (_Admission(wait, branch) for wait in one.wait_log)
+        for one in subtree(branch):
+            yield from (_Admission(wait, branch) for wait in one.wait_log if wait.admitted)
 
 
 def _usage(fan_out: FanOutReport) -> dict[UUID, ModelCall]:
-    found = (call for branch in fan_out.own_branches for one in _subtree(branch) for call in one.model_calls)
+    found = (call for branch in fan_out.own_branches for one in subtree(branch) for call in one.model_calls)
     return {call.call: call for call in found}
-
-
-def _subtree(branch: BranchReport) -> Iterator[BranchReport]:
-    yield branch
-    for child in (*branch.inner, *(one for nested in branch.nested for one in nested.own_branches)):
-        yield from _subtree(child)

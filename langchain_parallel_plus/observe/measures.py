@@ -21,15 +21,17 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from langchain_parallel_plus.observe.costs import costs_of, sum_of_costs
 from langchain_parallel_plus.observe.floor import LimiterUse, floor, limiter_uses
-from langchain_parallel_plus.observe.timeline import CAUSES, Activity, Timeline, timeline, used_attempt
+from langchain_parallel_plus.observe.timeline import CAUSES, Activity, Timeline, timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, ModelCall
+    from langchain_parallel_plus.observe.prices import PriceOf
+    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport
 
-__all__ = ("BranchMeasures", "FanOutMeasures", "measure")
+__all__ = ("BranchMeasures", "FanOutMeasures", "measure", "measure_branch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ class FanOutMeasures:
     utilisation: float | None
     """Share of the time in which a branch that could have run did work, for nothing or not."""
     critical: tuple[str, ...] | None
-    """Path of the branch that ended last."""
+    """Path of the branch that ended last, of those that were waited for; `None` while the fan-out runs."""
     critical_path: tuple[tuple[str, ...], ...]
     """That branch, and in the fan-outs that it called those that ended last."""
     lost: Mapping[Activity, float]
@@ -100,7 +102,6 @@ def measure(fan_out: FanOutReport) -> FanOutMeasures:
     own = fan_out.own_branches
     lines = {branch.path: timeline(branch) for branch in own}
     ran = [branch for branch in own if branch.began is not None]
-    ended = [branch for branch in ran if branch.outcome is not None]
     took = fan_out.seconds
     over = took is not None and took > 0
     useful = {branch.path: lines[branch.path].seconds("useful") for branch in ran}
@@ -108,10 +109,10 @@ def measure(fan_out: FanOutReport) -> FanOutMeasures:
     slots = min(len(ran), fan_out.max_concurrency or len(ran))
     several = over and len(ran) > 1
     speedup = work / took if several and work and took else None
-    critical = max(ended, key=lambda one: one.ended, default=None)
+    critical = None if took is None else _last(own)  # while it runs, nobody knows which will be
     least = floor(fan_out, useful, slots) if over and useful and not fan_out.shared else None
     bound = (bool(fan_out.limiters) or fan_out.max_concurrency is not None) and not fan_out.shared
-    costs = {branch.path: _costs(branch, fan_out.price) for branch in own}
+    costs = {branch.path: costs_of(branch, fan_out.price) for branch in own}
     return FanOutMeasures(
         branches={branch.path: _branch(lines[branch.path], critical, costs[branch.path]) for branch in own},
         ran=len(ran),
@@ -125,17 +126,24 @@ def measure(fan_out: FanOutReport) -> FanOutMeasures:
         critical=None if critical is None else critical.path,
         critical_path=() if critical is None else tuple(_critical_path(critical)),
         lost={} if critical is None else {cause: lines[critical.path].seconds(cause) for cause in CAUSES},
-        straggler=_straggler([_active(lines[one.path]) for one in ended]),
+        straggler=_straggler([_active(lines[one.path]) for one in ran if one.outcome not in _GIVEN_UP]),
         limiter_use=limiter_uses(fan_out) if over else (),
         attempts=sum(len(one.attempt_log) or 1 for one in _below(ran)),
         failed_attempts=sum(_failures(one) for one in _below(ran)),
         failed_branches=sum(one.outcome in _FAILED for one in ran),
-        cost=_sum(cost for cost, _ in costs.values()),
-        cost_useful=_sum(cost for _, cost in costs.values()),
+        cost=sum_of_costs(cost for cost, _ in costs.values()),
+        cost_useful=sum_of_costs(cost for _, cost in costs.values()),
     )
 
 
+def measure_branch(branch: BranchReport, price: PriceOf | None) -> BranchMeasures:
+    """Return the numbers of what runs below a branch: those of a branch, without a slack."""
+    return _branch(timeline(branch), None, costs_of(branch, price))
+
+
 _FAILED = ("failed", "timed_out")
+_GIVEN_UP = (None, "skipped", "cancelled")
+"""Outcomes of what has no end of its own."""
 
 
 def _branch(line: Timeline, critical: BranchReport | None, cost: tuple[float | None, float | None]) -> BranchMeasures:
@@ -167,43 +175,25 @@ def _straggler(worked: list[float]) -> float | None:
 def _critical_path(branch: BranchReport) -> Iterator[tuple[str, ...]]:
     yield branch.path
     for nested in branch.nested:
-        ended = [one for one in nested.own_branches if one.outcome is not None and one.began is not None]
-        if ended:
-            yield from _critical_path(max(ended, key=lambda one: one.ended))
+        if (last := _last(nested.own_branches)) is not None:
+            yield from _critical_path(last)
 
 
-def _below(branches: list[BranchReport]) -> Iterator[BranchReport]:
+def _last(branches: Iterable[BranchReport]) -> BranchReport | None:
+    """Return the branch that ended last; one that was given up only where all were."""
+    ended = [one for one in branches if one.outcome is not None and one.began is not None]
+    waited_for = [one for one in ended if one.outcome not in _GIVEN_UP]
+    return max(waited_for or ended, key=lambda one: one.ended, default=None)
+
+
+def _below(branches: Iterable[BranchReport]) -> Iterator[BranchReport]:
     """Yield the branches, and what they run under policies; nested fan-outs have numbers of their own."""
     for branch in branches:
         yield branch
-        yield from branch.inner
+        yield from _below(branch.inner)
 
 
 def _failures(branch: BranchReport) -> int:
     if not branch.attempt_log:
         return int(branch.outcome in _FAILED)
     return sum(one.outcome in _FAILED for one in branch.attempt_log)
-
-
-def _costs(
-    branch: BranchReport, price: Callable[[ModelCall], float | None] | None
-) -> tuple[float | None, float | None]:
-    """Return the cost of all calls of a branch, at any depth, and of those whose result was used."""
-    if price is None:
-        return None, None
-    used = used_attempt(branch)
-    own = [(one, used is not None and one.attempt in (None, used.number)) for one in branch.model_calls]
-    # What failed and was not counted is taken to cost nothing; what succeeded has a price that nobody knows.
-    prices = [(0.0 if call.failed and call.input_tokens is None else price(call), counts) for call, counts in own]
-    spent, useful = _sum(cost for cost, _ in prices), _sum(cost for cost, counts in prices if counts)
-    for child in (*branch.inner, *(one for fan_out in branch.nested for one in fan_out.own_branches)):
-        all_of_it, of_use = _costs(child, price)
-        spent = _sum((spent, all_of_it))
-        if used is not None and used.started <= child.started <= used.ended:
-            useful = _sum((useful, of_use))
-    return spent, useful
-
-
-def _sum(costs: object) -> float | None:
-    known = list(costs)  # type: ignore[call-overload]
-    return None if any(cost is None for cost in known) else float(sum(known))

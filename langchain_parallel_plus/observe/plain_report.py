@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from langchain_parallel_plus.observe.measures import measure_branch
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ("plain", "rows")
 
-_TOLD = ("outcome", "error", "started", "seconds", "wait", "backoff", "attempts", "calls")
+_TOLD = ("outcome", "error", "error_type", "started", "seconds", "wait", "backoff", "attempts", "calls")
 _TOKENS = ("input_tokens", "output_tokens")
 _NUMBERS = (
     "ran",
@@ -62,7 +64,7 @@ def _fan_out(fan_out: FanOutReport) -> dict[str, Any]:
         "outcome": fan_out.outcome,
         "max_concurrency": fan_out.max_concurrency,
         "measures": _measures(measures),
-        "branches": [_branch(branch, measures) for branch in fan_out.branches.values()],
+        "branches": [_branch(branch, fan_out) for branch in fan_out.branches.values()],
     }
 
 
@@ -76,7 +78,7 @@ def _measures(measures: FanOutMeasures) -> dict[str, Any]:
     }
 
 
-def _branch(branch: BranchReport, measures: FanOutMeasures) -> dict[str, Any]:
+def _branch(branch: BranchReport, fan_out: FanOutReport) -> dict[str, Any]:
     waits = [
         {"limiter": limiter, "dimension": dimension, "seconds": seconds}
         for (limiter, dimension), seconds in branch.waits.items()
@@ -99,24 +101,25 @@ def _branch(branch: BranchReport, measures: FanOutMeasures) -> dict[str, Any]:
         "waits": waits,
         "attempt_log": attempts,
         "late": branch.late,
-        **_own(branch, measures),
+        **_numbers(branch, fan_out),
     }
 
 
-def _own(branch: BranchReport, measures: FanOutMeasures) -> dict[str, Any]:
-    """Return a branch's numbers; what runs under a policy inside a branch has none of its own."""
-    own = measures.branches.get(branch.path)
-    lost = {} if own is None else own.lost
+def _numbers(branch: BranchReport, fan_out: FanOutReport) -> dict[str, Any]:
+    """Return a branch's numbers, what it called included; that has numbers of its own."""
+    told = fan_out.measures
+    own = told.branches.get(branch.path) or measure_branch(branch, fan_out.price)
     return {
-        "useful": None if own is None else own.useful,
-        "wasted": None if own is None else own.wasted,
-        "waited": lost.get("wait"),
-        "queued": lost.get("cap"),
-        "overhead": lost.get("overhead"),
-        "slack": None if own is None else own.slack,
-        "cost": None if own is None else own.cost,
-        "cost_useful": None if own is None else own.cost_useful,
-        "critical": branch.path == measures.critical,
+        "depth": len(branch.path),
+        "useful": own.useful,
+        "wasted": own.wasted,
+        "waited": own.lost["wait"],
+        "queued": own.lost["cap"],
+        "overhead": own.lost["overhead"],
+        "slack": own.slack,
+        "cost": own.cost,
+        "cost_useful": own.cost_useful,
+        "critical": branch.path == told.critical,
     }
 
 
@@ -128,7 +131,7 @@ def rows(fan_outs: Sequence[FanOutReport]) -> list[dict[str, Any]]:
             "run_id": None if fan_out.run_id is None else str(fan_out.run_id),
             "branch": branch.name,
             **{name: getattr(branch, name) for name in (*_TOLD, *_TOKENS)},
-            **_own(branch, fan_out.measures),
+            **_numbers(branch, fan_out),
         }
         for fan_out in fan_outs
         for branch in fan_out.branches.values()

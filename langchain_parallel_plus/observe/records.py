@@ -33,15 +33,19 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """One admission by one limiter, and the wait for it."""
+    """One admission by one limiter, and the wait for it; or a wait without any."""
 
     limiter: str
     dimension: str
     """What was waited for: a rate's name, "concurrency", "pause" (after a refusal), "probe" (for the answer to the
-    first call at a quota that nobody knows) or "burst" (for its turn in a large burst); empty if it passed at once."""
+    first call at a quota that nobody knows) or "burst" (for its turn in a large burst); empty if it passed at once, and
+    "not admitted" if it has not passed."""
     started: float
     ended: float
     call: UUID
+    admitted: bool = True
+    """Whether the call was let through; else the limiter has refused it, nobody waits for it any more, or it still
+    waits."""
     attempt: int | None = None
     requests: float = 0.0
     """Charged; and so are the following."""
@@ -85,10 +89,12 @@ class BranchReport:
     """One branch of one call."""
 
     path: tuple[str, ...]
-    """The branch's name, after those of the branches around it."""
+    """The branch's name, after those of the branches around it. The second run of one name is `"name #2"`."""
     outcome: BranchOutcome | None = None
     """`None` while it runs."""
     error: ErrorKind | None = None
+    error_type: str | None = None
+    """The exception's class by its full name; never what it says, which may quote prompts."""
     started: float = 0.0
     """When its fan-out began."""
     began: float | None = None
@@ -145,7 +151,7 @@ class BranchReport:
     @property
     def calls(self) -> int:
         """Model calls, and attempts that were charged to a limiter: several limiters may admit one."""
-        return len({one.call for one in self.wait_log} | {one.call for one in self.model_calls})
+        return len({one.call for one in self.wait_log if one.admitted} | {one.call for one in self.model_calls})
 
     @property
     def input_tokens(self) -> int:
@@ -165,6 +171,8 @@ class FanOutReport:
     name: str
     path: tuple[str, ...] = ()
     """The branches around it; empty for an outermost fan-out."""
+    place: tuple[str, ...] | None = None
+    """`path` without the numbers of what runs several times; `None`: it is the same."""
     started: float = 0.0
     seconds: float | None = None
     """`None` while it runs."""

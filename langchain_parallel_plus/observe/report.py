@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ from langchain_parallel_plus.observe.together import sharing, together
 from langchain_parallel_plus.observe.tree import roots
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from os import PathLike
 
     from langchain_parallel_plus.observe.event import Event
@@ -33,20 +35,23 @@ class RunReport:
 
     Args:
         prices: What tokens cost; see `collect_report`.
+        clock: See `collect_report`.
     """
 
-    def __init__(self, prices: Prices | None = None) -> None:
+    def __init__(self, prices: Prices | None = None, *, clock: Callable[[], float] | None = None) -> None:
         self._price: PriceOf | None = price_of(prices)
-        self._collector = Collector()
+        self._collector = Collector(clock or _clock())
         self._known: tuple[int, tuple[FanOutReport, ...]] = (0, ())
 
     @property
     def fan_outs(self) -> list[FanOutReport]:
         """The fan-outs, nested ones too, in the order in which they began."""
-        heard = self._collector.heard
-        if self._known[0] != heard:
-            self._known = heard, _marked(self._collector.fan_outs(self._price))
-        return list(self._known[1])
+        heard, known = self._known
+        if heard != self._collector.heard or any(one.seconds is None for one in known):
+            heard = self._collector.heard
+            known = _marked(self._collector.fan_outs(self._price))
+            self._known = heard, known
+        return list(known)
 
     @property
     def branches(self) -> list[BranchReport]:
@@ -97,7 +102,11 @@ class RunReport:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one flat dict for each branch, such as `pandas.DataFrame(report.rows())` takes."""
+        """Return one flat dict for each branch, such as `pandas.DataFrame(report.rows())` takes.
+
+        What a branch called has rows of its own, with a greater `depth`. The branch's seconds and costs include theirs:
+        to add them up, take the rows of depth 1. Its tokens are of its own model calls.
+        """
         return rows(self.fan_outs)
 
     def to_chrome_trace(self) -> dict[str, Any]:
@@ -140,8 +149,15 @@ def _marked(fan_outs: tuple[FanOutReport, ...]) -> tuple[FanOutReport, ...]:
     return tuple(replace(one, shared=True) if one.run_id in shared else one for one in fan_outs)
 
 
+def _clock() -> Callable[[], float]:
+    try:
+        return asyncio.get_running_loop().time
+    except RuntimeError:
+        return time.monotonic
+
+
 @contextmanager
-def collect_report(prices: Prices | None = None) -> Iterator[RunReport]:
+def collect_report(prices: Prices | None = None, *, clock: Callable[[], float] | None = None) -> Iterator[RunReport]:
     """Collect what every fan-out does that is called inside, and in tasks started inside.
 
     A thread that you start yourself has a context of its own: run its work with `contextvars.copy_context().run`.
@@ -149,6 +165,8 @@ def collect_report(prices: Prices | None = None) -> Iterator[RunReport]:
     Args:
         prices: What a million tokens cost, by model, such as `{"gpt-4o-mini*": Price(input=0.15, output=0.60)}`; or a
             function of a `ModelCall`, such as `observe.genai_prices()`. Without it the report has no costs.
+        clock: Seconds that never go back, for how long something has run that still runs; by default the event loop's,
+            or the monotonic clock outside of one.
 
     Raises:
         DeclarationError: Something in `prices` is no price.
@@ -160,6 +178,6 @@ def collect_report(prices: Prices | None = None) -> Iterator[RunReport]:
         print(report)
         ```
     """
-    report = RunReport(prices)
+    report = RunReport(prices, clock=clock)
     with subscribed(report.take_in):
         yield report

@@ -2,7 +2,7 @@
 
 At any moment a branch does exactly one thing, the first of these that is true:
 
-- **useful**: it works on the attempt whose result was used;
+- **useful**: it works on the attempt whose result was used, or while it runs on the one that may be;
 - **wasted**: it works on another one, which failed, lost against a hedge or was given up;
 - **wait**: its calls wait for a rate limit, and none of its model calls is under way;
 - **back-off**: it waits before the next attempt;
@@ -118,7 +118,9 @@ def timeline(branch: BranchReport) -> Timeline:
 
 
 def used_attempt(branch: BranchReport) -> Attempt | None:
-    """Return the attempt whose result the branch returned, if it returned one."""
+    """Return the attempt whose result the branch returned, if it returned one; while it runs, the one under way."""
+    if branch.outcome is None:
+        return next((one for one in reversed(_attempts(branch)) if one.outcome is None), None)
     if branch.outcome not in ("ok", "recovered"):
         return None
     return next((one for one in reversed(_attempts(branch)) if one.outcome in ("ok", "recovered")), None)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from langchain_parallel_plus.observe.records import BranchReport, FanOutReport
 
-__all__ = ("Row", "roots", "walk")
+__all__ = ("Row", "roots", "subtree", "walk")
 
 
 class Row(NamedTuple):
@@ -30,6 +30,12 @@ def walk(fan_out: FanOutReport, depth: int = 0) -> Iterator[Row]:
     """Yield the branches in the order in which they began, each with what it called below it."""
     for branch in _in_order(fan_out.own_branches):
         yield from _below(branch, depth)
+
+
+def subtree(branch: BranchReport) -> Iterator[BranchReport]:
+    """Yield a branch and everything that it called, at any depth."""
+    for row in _below(branch, 0):
+        yield row.branch
 
 
 def _below(branch: BranchReport, depth: int) -> Iterator[Row]:

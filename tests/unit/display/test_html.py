@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from langchain_parallel_plus import BranchPolicy, JoinPolicy, RateLimiter, RetryPolicy, RunnableParallelPlus
+from langchain_parallel_plus import (
+    BranchPolicy,
+    HedgePolicy,
+    JoinPolicy,
+    RateLimiter,
+    RetryPolicy,
+    RunnableParallelPlus,
+    RunnableWithPolicy,
+)
 from langchain_parallel_plus.display.text import report_text
 from langchain_parallel_plus.display.waterfall import report_html
 from langchain_parallel_plus.observe import RunReport, collect_report, compare
 from langchain_parallel_plus.testing import ScriptedChatModel
-from tests.unit.display.sanitizer import survives
+from tests.unit.display.sanitizer import cells, survives
 
 HOSTILE = '<script>alert("1")</script>\n\x1b[31m"\' onmouseover="x" & </div>'
 RETRY = BranchPolicy(retry=RetryPolicy(max_attempts=2, initial_interval=0.001, jitter=False), on_failure="keep")
@@ -44,6 +55,36 @@ def test_a_report_survives_with_hostile_names_and_errors() -> None:
     assert "\x1b" not in text
     assert "<script>" in text
     json.loads(report.to_json())
+
+
+def test_every_row_of_a_priced_waterfall_has_its_cost_and_its_tokens() -> None:
+    model = ScriptedChatModel(["one two three"], cycle=True, model="small")
+    each = RunnableWithPolicy(model, RETRY, name="each")
+    inner: RunnableParallelPlus[Any] = RunnableParallelPlus(x=model, y=model)
+    fan_out = RunnableParallelPlus(plain=model, nested=inner, called=lambda text: [each.invoke(text) for _ in range(2)])
+    report = _run(fan_out, prices={"small": (1e6, 0)})  # a token sent costs 1
+    told = {row[0]: row for row in cells(report._repr_html_())}
+    once = report.branches[0].input_tokens
+    costs = {name: float(row[-1]) for name, row in told.items() if name != "branch"}
+    assert costs == {
+        "plain": once, "nested": 2 * once, "x": once, "y": once, "called": 2 * once, "each": once, "each #2": once,
+    }  # fmt: skip
+    tokens = {name: row[-2] for name, row in told.items()}
+    assert tokens["called"] == tokens["nested"] != tokens["x"] == tokens["each #2"] == tokens["plain"]
+    priced = {row["branch"]: row["cost"] for row in report.rows()}
+    assert priced["called"] == priced["called/each"] + priced["called/each #2"]
+    assert sum(row["cost"] for row in report.rows() if row["depth"] == 1) == report.cost == 5 * once
+    assert re.search(rf"\ncalled/each #2 .* {once}  ", str(report))
+
+
+def test_a_waterfall_reads_without_its_styles() -> None:
+    html = _run(RunnableParallelPlus(good=len, bad=_bad).with_policy(RETRY))._repr_html_()
+    rows = {row[0]: row for row in cells(html)}
+    assert rows["branch"][2:] == ["outcome", "seconds", "attempts", "tokens"]
+    assert rows["good"][2] == "ok"
+    assert rows["bad"][2] == "failed (connection)"
+    assert rows["bad"][4] == "2"
+    assert rows["bad"][3].endswith(" s")
 
 
 def test_many_runs_show_percentiles_and_the_slowest_run() -> None:
@@ -140,3 +181,73 @@ def test_a_fan_outs_graph_says_how_its_branches_are_treated() -> None:
     assert "policy = retry=RetryPolicy#40;max_attempts=4#41;" in drawn
     assert "limits = openai" in drawn
     assert "policy" not in RunnableParallelPlus(length=len).get_graph().draw_mermaid()
+
+
+def test_the_text_says_what_a_branch_s_seconds_went_on_with_all_that_it_called() -> None:
+    limiter = RateLimiter(requests_per_minute=6000, name="quota of the text")
+    limiter.pause(0.2)
+    model = ScriptedChatModel(["well"], cycle=True, model="small")
+    each = RunnableWithPolicy(model, RETRY, name="each")
+    text = str(
+        _run(RunnableParallelPlus(a=lambda value: each.invoke(value), b=_bad).with_policy(b=RETRY).with_limits(limiter))
+    )
+    head, *rows = [re.split(" {2,}", line) for line in text[text.index("branch  ") :].split("\n")]
+    assert head[:5] == ["branch", "outcome", "attempts", "useful s", "wait s"]
+    assert "queued s" not in head  # of what took no time there is no column
+    waits = {row[0]: float(row[4]) for row in rows[:2]}
+    assert waits["a"] == waits["a/each"] >= 0.1
+    assert "utilisation: share of the slots' time" in text  # what the numbers above are
+    assert "speedup: sum of useful work" not in text or "speedup " in text.split("branch  ")[0]
+
+
+def test_an_error_of_no_known_kind_is_told_by_its_class() -> None:
+    def odd(_: Any) -> None:
+        raise LookupError("which may quote a prompt")
+
+    text = str(_run(RunnableParallelPlus(a=odd, b=len).with_policy(BranchPolicy(on_failure="keep"))))
+    assert "failed (LookupError)" in text
+    assert "quote" not in text
+
+
+def test_a_hedge_is_a_call_that_was_made() -> None:
+    slow, over = threading.Event(), threading.Event()
+
+    def once_slow(value: Any) -> Any:
+        if not slow.is_set():
+            slow.set()
+            over.wait(10)
+        return value
+
+    policy = BranchPolicy(hedge=HedgePolicy(delay=0.05))
+    with collect_report() as report:
+        RunnableParallelPlus(a=once_slow, b=len).with_policy(a=policy).invoke("in")
+    over.set()
+    [hedged, _] = report.branches
+    assert hedged.attempts == 2
+    assert [one.role for one in hedged.attempt_log] == ["primary", "hedge"]
+
+
+def test_a_long_name_keeps_its_number() -> None:
+    each = RunnableWithPolicy(len, RETRY, name="a tool with a name that goes on and on")
+    text = str(_run(RunnableParallelPlus(a=lambda value: [each.invoke(value) for _ in range(12)], b=len)))
+    assert " and on #12 " in text
+    assert len({line.split("  ")[0] for line in text.split("\n") if line.startswith("a/")}) == 12
+
+
+async def test_of_a_run_that_was_cancelled_nothing_is_advised() -> None:
+    begun = asyncio.Event()
+
+    async def slow(_: Any) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    with collect_report() as report:
+        task = asyncio.create_task(RunnableParallelPlus(a=slow, b=slow).ainvoke("in"))
+        await begun.wait()
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    for shown in (str(report), survives(report._repr_html_())):
+        assert ", cancelled" in shown
+        assert "a fallback" not in shown

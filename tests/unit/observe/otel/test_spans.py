@@ -248,7 +248,9 @@ async def test_a_wait_for_a_limiter_is_inside_the_attempt_that_waits(mode: Mode)
     with recording() as recorder:
         await mode.run(RunnableParallelPlus(a=same(), b=same()).with_policy(policy), "text", None)
     wait = recorder.named("rate_limit.wait")[-1]
-    assert wait.attributes == {
+    attributes = dict(wait.attributes)
+    assert attributes.pop("lcpp.limiter.queue_depth") >= 1
+    assert attributes == {
         "openinference.span.kind": "CHAIN",
         "lcpp.limiter.name": "search",
         "lcpp.limiter.resource": "requests",
