@@ -372,8 +372,7 @@ def _told(
     now: Callable[[], float] = monotonic,
 ) -> Iterator[None]:
     """Tell listeners of the reductions and of the answer."""
-    inputs, handlers = len(reading.found.shown), manager.handlers
-    strategy = "map_reduce" if reading.reduces else "llm"
-    with telling_synthesis(strategy, run_id=manager.run_id, inputs=inputs, handlers=handlers, now=now) as told:
+    strategy, inputs = "map_reduce" if reading.reduces else "llm", len(reading.found.shown)
+    with telling_synthesis(strategy, run_id=manager.run_id, inputs=inputs, manager=manager, now=now) as told:
         told["dropped"] = len(reading.found.missing)
         yield

@@ -6,6 +6,8 @@ says which: see there.
 
 All spans are of kind INTERNAL and hold no prompts, no outputs and no messages of exceptions.
 
+- `invoke_workflow {name}`: the chain, graph or tool call that runs of ours are steps of, by its name, so that they are
+  one trace. `gen_ai.operation.name`, `gen_ai.workflow.name`.
 - `invoke_workflow {name}`: a fan-out, by its name or as `FanOut`. `gen_ai.operation.name`, `gen_ai.workflow.name`,
   `lcpp.fan_out.branch_count`, `.failure_policy`, `.succeeded`, `.failed`, `.skipped`, `.speedup`, `.critical_branch`.
 - `branch {key}`: a branch, or a `RunnableWithPolicy` elsewhere. `lcpp.branch.key`, `.required`, `.outcome`,
@@ -42,5 +44,6 @@ trace of its own.
 
 from langchain_parallel_plus.observe.otel.instruments import watch
 from langchain_parallel_plus.observe.otel.settings import OtelMode, configure_otel
+from langchain_parallel_plus.observe.otel.surroundings import Bystander
 
-__all__ = ("OtelMode", "configure_otel", "watch")
+__all__ = ("Bystander", "OtelMode", "configure_otel", "watch")

@@ -17,6 +17,7 @@ from langchain_parallel_plus.observe.otel.foreign import adopt, exports_to_otel,
 from langchain_parallel_plus.observe.otel.measuring import Measuring
 from langchain_parallel_plus.observe.otel.place import belongs_to, go_into, here, inside
 from langchain_parallel_plus.observe.otel.settings import recording, settings
+from langchain_parallel_plus.observe.otel.surroundings import Surroundings, surroundings_of
 from langchain_parallel_plus.observe.otel.units import AttemptUnit, BranchUnit, FanOutUnit, Opened
 from langchain_parallel_plus.observe.otel.wording import (
     attempt_outcome,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from uuid import UUID
 
+    from langchain_core.callbacks import BaseCallbackHandler
     from opentelemetry.context import Context
 
     from langchain_parallel_plus.observe.event import Event
@@ -46,14 +48,20 @@ def otel_follower(handlers: Iterable[object]) -> Follower | None:
     """Return who writes spans and metrics of a run with these callback handlers; `None` if nobody would see them."""
     if not recording():
         return None
-    return _METRICS_ONLY if exports_to_otel(handlers) else _SPANS_TOO
+    return OtelFollower(spans=not exports_to_otel(handlers), around=surroundings_of(handlers))
 
 
 class OtelFollower(Follower):
-    """Writes spans and metrics of every run that it follows."""
+    """Writes spans and metrics of one run and everything below it.
 
-    def __init__(self, *, spans: bool) -> None:
+    Args:
+        spans: Whether there are spans of ours.
+        around: What is around the run.
+    """
+
+    def __init__(self, *, spans: bool, around: Surroundings | None = None) -> None:
         self._spans = spans
+        self._around = around
         self._fan_outs: dict[UUID, FanOutUnit] = {}
         self._branches: dict[int, BranchUnit] = {}
         self._syntheses: dict[UUID, Opened] = {}
@@ -118,6 +126,11 @@ class OtelFollower(Follower):
         span = settings().tracer.start_span(name, context=parent, attributes=attributes, **given)
         return Opened(set_span_in_context(span, parent), span, own=True)
 
+    def _place_of(self, run_id: UUID | None) -> Context:
+        """Return what the span of a run belongs to."""
+        place = here()
+        return place if self._around is None or not self._spans else self._around.place_of(run_id, place)
+
     def _adopt(self, run_id: UUID | None) -> None:
         if run_id is not None and self._spans and settings().mode != "enrich":
             adopt(run_id, here)
@@ -130,7 +143,7 @@ class OtelFollower(Follower):
             semconv.BRANCH_COUNT: len(told["branches"]),
             semconv.FAILURE_POLICY: told.get("failure_policy", "raise"),
         }
-        opened = self._open(f"{semconv.INVOKE_WORKFLOW} {name}", event.run_id, attributes, here())
+        opened = self._open(f"{semconv.INVOKE_WORKFLOW} {name}", event.run_id, attributes, self._place_of(event.run_id))
         self._fan_outs[event.run_id] = FanOutUnit(name, opened, required=frozenset(told.get("required", ())))
         self._adopt(event.run_id)
 
@@ -165,7 +178,8 @@ class OtelFollower(Follower):
         if unit is None and not event.detail["own"]:  # a thread that begins when its fan-out has ended
             return
         if unit is None:
-            unit = BranchUnit(event.unit, fan_out_name(event.path[-1]), None, here(), time.time_ns())
+            parent = self._place_of(event.detail["run"])
+            unit = BranchUnit(event.unit, fan_out_name(event.path[-1]), None, parent, time.time_ns())
             self._branches[unit.number] = unit
             _measuring().branch_began(unit)
         unit.several = event.detail["several"]
@@ -291,7 +305,18 @@ class OtelFollower(Follower):
     def _synthesis_started(self, event: Event) -> None:
         told = event.detail
         attributes = {semconv.SYNTHESIS_STRATEGY: told["strategy"], semconv.SYNTHESIS_INPUTS: told["inputs"]}
-        self._syntheses[event.run_id] = self._open(f"synthesize {told['strategy']}", event.run_id, attributes, here())
+        parent = self._place_of(event.run_id)
+        opened = self._open(f"synthesize {told['strategy']}", event.run_id, attributes, parent)
+        self._syntheses[event.run_id] = opened
+        if self._spans and settings().mode != "enrich":
+            adopt(event.run_id, lambda: opened.context)
+
+    def surround(self, run_id: UUID, handlers: list[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
+        """Put what a synthesis calls inside its span."""
+        opened = self._syntheses.get(run_id)
+        if opened is None or not self._spans:
+            return handlers
+        return [*(one for one in handlers if not isinstance(one, Surroundings)), Surroundings(opened.context)]
 
     def _synthesis_ended(self, event: Event) -> None:
         opened = self._syntheses.pop(event.run_id, None)
@@ -342,7 +367,3 @@ def _parent_of(unit: BranchUnit | None, attempt: int | None) -> Context:
         return place
     one = _attempt_of(unit, attempt)
     return unit.context if one is None else one.opened.context
-
-
-_SPANS_TOO = OtelFollower(spans=True)
-_METRICS_ONLY = OtelFollower(spans=False)

@@ -358,10 +358,12 @@ def test_a_wait_that_ends_in_a_refusal_is_an_error() -> None:
 
 
 def test_a_hedge_is_linked_to_the_call_beside_it() -> None:
+    write = follower.OtelFollower(spans=True)
+
     def told(kind: Any, attempt: int | None = None, role: str = "primary", at: float = 0.0, **facts: Any) -> None:
         detail = {"role": role, "target": 0, "run": None, "several": True, "own": True}
         event = Event(kind=kind, at=at, run_id=RUN, path=("model",), unit=-1, attempt=attempt, detail=detail, **facts)
-        follower._SPANS_TOO(event)
+        write(event)
 
     with recording() as recorder:
         told("policy.start")
