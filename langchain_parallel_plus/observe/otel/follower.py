@@ -14,6 +14,7 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode, set_span_
 from langchain_parallel_plus.observe.following import Follower
 from langchain_parallel_plus.observe.otel import semconv
 from langchain_parallel_plus.observe.otel.foreign import adopt, exports_to_otel, foreign_span
+from langchain_parallel_plus.observe.otel.judging import Record
 from langchain_parallel_plus.observe.otel.measuring import Measuring
 from langchain_parallel_plus.observe.otel.place import belongs_to, go_into, here, inside
 from langchain_parallel_plus.observe.otel.settings import recording, settings
@@ -84,8 +85,17 @@ class OtelFollower(Follower):
 
     def take(self, event: Event) -> None:
         """Write what the event says."""
+        self._record(event)
         if (take := self._take.get(event.kind)) is not None:
             take(event)
+
+    def _record(self, event: Event) -> None:
+        """Let the fan-out, and those around it, take the event in."""
+        starts = event.kind == "fan_out.start"  # which its own record begins with
+        run_id: UUID | None = event.detail.get("parent_run_id") if starts else event.run_id
+        while run_id is not None and (unit := self._fan_outs.get(run_id)) is not None:
+            unit.record.take_in(event)
+            run_id = unit.above
 
     def enter(self, work: Followed, *, later: bool) -> None:
         """Make the span of a branch, or of an attempt, the current one of its context."""
@@ -144,7 +154,9 @@ class OtelFollower(Follower):
             semconv.FAILURE_POLICY: told.get("failure_policy", "raise"),
         }
         opened = self._open(f"{semconv.INVOKE_WORKFLOW} {name}", event.run_id, attributes, self._place_of(event.run_id))
-        self._fan_outs[event.run_id] = FanOutUnit(name, opened, required=frozenset(told.get("required", ())))
+        above = told.get("parent_run_id")
+        required = frozenset(told.get("required", ()))
+        self._fan_outs[event.run_id] = FanOutUnit(name, opened, Record(event), required=required, above=above)
         self._adopt(event.run_id)
 
     def _fan_out_ended(self, event: Event) -> None:
@@ -153,16 +165,13 @@ class OtelFollower(Follower):
             return
         for number in unit.branches.values():
             self._branches.pop(number, None)
-        told, seconds = event.detail, event.seconds or 0.0
+        told = event.detail
         attributes = {
             semconv.SUCCEEDED: told["succeeded"],
             semconv.FAILED: told["failed"],
             semconv.SKIPPED: told["skipped"],
+            **unit.record.attributes(),
         }
-        if unit.last:
-            attributes[semconv.CRITICAL_BRANCH] = unit.last
-        if seconds > 0 and told["succeeded"] > 1:
-            attributes[semconv.SPEEDUP] = unit.useful / seconds
         _measuring().fan_out_ended(unit, event)
         _settle(unit.opened, attributes, event, failed=event.outcome == "failed")
 
@@ -199,11 +208,6 @@ class OtelFollower(Follower):
         for number in list(unit.attempts):
             self._end_attempt(unit, number, {semconv.ATTEMPT_OUTCOME: "cancelled"})
         opened = unit.opened or self._open_branch(unit, None)  # cancelled before its policy's run had begun
-        if unit.fan_out is not None and event.outcome not in {"skipped", "cancelled"}:
-            unit.fan_out.last = unit.key
-            if event.outcome in {"ok", "recovered"}:
-                whole = (event.seconds or 0.0) - unit.waited
-                unit.fan_out.useful += whole if unit.useful is None else unit.useful
         _measuring().branch_ended(unit, event)
         if opened.own:
             failed = event.outcome in {"failed", "timed_out"}
@@ -240,9 +244,7 @@ class OtelFollower(Follower):
             return
         outcome = attempt_outcome(event)
         seconds = max((event.seconds or 0.0) - one.waited, 0.0)
-        if outcome == "ok":
-            unit.useful = seconds
-        else:
+        if outcome != "ok":
             unit.wasted += seconds
         if outcome in {"error", "timed_out"} and one.opened.span is not None:
             unit.failed = one.opened.span.get_span_context()

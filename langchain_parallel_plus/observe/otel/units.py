@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanContext
 
+    from langchain_parallel_plus.observe.otel.judging import Record
+
 __all__ = ("AttemptUnit", "BranchUnit", "FanOutUnit", "Opened")
 
 
@@ -35,13 +37,13 @@ class FanOutUnit:
 
     name: str
     opened: Opened
+    record: Record
+    """What its numbers come from."""
     branches: dict[tuple[str, ...], int] = field(default_factory=dict)
     """The numbers of its branches, by path."""
     required: frozenset[str] = frozenset()
-    useful: float = 0.0
-    """Seconds of the attempts whose results were used: what one after another would have taken."""
-    last: str = ""
-    """The branch that ended last."""
+    above: UUID | None = None
+    """The run of the fan-out around it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,8 +80,6 @@ class BranchUnit:
     delay: float | None = None
     """Seconds of the last back-off."""
     waited: float = 0.0
-    useful: float | None = None
-    """Seconds of the attempt whose result was used."""
     wasted: float = 0.0
     queues: dict[UUID, int] = field(default_factory=dict)
     """How many calls waited where one of its calls does, by that call."""
