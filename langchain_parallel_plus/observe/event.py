@@ -45,7 +45,7 @@ EventKind = Literal[
     "model.start",  # admitted by all limiters; model, call
     "model.usage",  # over; outcome, model, call, input_tokens, output_tokens, cached_tokens (`None` where unknown)
     "breaker",  # a circuit breaker changes; name, before, after ("closed", "open", "half_open")
-    "synthesis.start",  # strategy, inputs
+    "synthesis.start",  # strategy, inputs (behind a stream, as many as are known to be on their way)
     "synthesis.end",  # seconds, outcome; as the start; dropped, agreement (where known), error_type
     # To followers (traces) alone:
     "policy.start",  # a policy's run begins: run (LangChain's id of it, if it has one), several (attempts allowed),

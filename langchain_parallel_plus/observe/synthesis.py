@@ -35,7 +35,8 @@ def telling_synthesis(
 ) -> Iterator[dict[str, Any]]:
     """Tell listeners when a synthesis begins, and how it ends; costs next to nothing while nobody listens.
 
-    Yields a dict for what is known only at its end: `dropped` (how many inputs were left out), `agreement` (of a vote).
+    Yields a dict for what is known only at its end: `dropped` (how many inputs were left out), `agreement` (of a vote),
+    and for `inputs` where there were more or fewer than it began with.
 
     Args:
         strategy: What it does, in a word or two, such as "llm", "vote" or "rank_fusion".

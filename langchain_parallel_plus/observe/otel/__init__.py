@@ -9,8 +9,8 @@ All spans are of kind INTERNAL and hold no prompts, no outputs and no messages o
 - `invoke_workflow {name}`: the chain, graph or tool call that runs of ours are steps of, by its name, so that they are
   one trace. `gen_ai.operation.name`, `gen_ai.workflow.name`.
 - `invoke_workflow {name}`: a fan-out, by its name or as `FanOut`. `gen_ai.operation.name`, `gen_ai.workflow.name`,
-  `lcpp.fan_out.branch_count`, `.failure_policy`, `.succeeded`, `.failed`, `.skipped`, `.speedup`, `.critical_branch`, and
-  `.limit_efficiency`, unless it shared its limits with another run: the numbers of `collect_report()`.
+  `lcpp.fan_out.branch_count`, `.failure_policy`, `.succeeded`, `.failed`, `.skipped`, `.speedup`, `.critical_branch`,
+  and `.limit_efficiency`, unless it shared its limits with another run: the numbers of `collect_report()`.
 - `branch {key}`: a branch, or a `RunnableWithPolicy` elsewhere. `lcpp.branch.key`, `.required`, `.outcome`,
   `.attempts`, `.wait_s`, `.backoff_s`, `.wasted_s`.
 - `attempt`: one call of a branch whose policy allows for several. `lcpp.attempt.number`, `.role`, `.target`,

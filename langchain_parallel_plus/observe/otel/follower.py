@@ -323,7 +323,11 @@ class OtelFollower(Follower):
     def _synthesis_ended(self, event: Event) -> None:
         opened = self._syntheses.pop(event.run_id, None)
         if opened is not None:
-            names = {"dropped": semconv.SYNTHESIS_DROPPED, "agreement": semconv.SYNTHESIS_AGREEMENT}
+            names = {
+                "inputs": semconv.SYNTHESIS_INPUTS,  # behind a stream it is known in the end
+                "dropped": semconv.SYNTHESIS_DROPPED,
+                "agreement": semconv.SYNTHESIS_AGREEMENT,
+            }
             attributes = {names[key]: value for key, value in event.detail.items() if key in names}
             _measuring().synthesis_ended(event, opened)
             _settle(opened, attributes, event, failed=event.outcome == "failed")

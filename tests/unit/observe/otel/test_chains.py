@@ -27,9 +27,10 @@ from langchain_parallel_plus import (
 )
 from langchain_parallel_plus.observe import configure_otel
 from langchain_parallel_plus.observe.otel.surroundings import Bystander
-from langchain_parallel_plus.synthesis import JoinText
+from langchain_parallel_plus.synthesis import JoinText, MapReduce
 from tests.modes import Mode
 from tests.unit.observe.otel.recorder import Tree, recording
+from tests.unit.synthesis.windows import Reader, words
 
 SECRET = "a-secret-of-the-user"
 FAN_OUT: Tree = ["invoke_workflow f", ["branch a", "branch b"]]
@@ -83,6 +84,27 @@ async def test_the_chain_may_be_named_and_may_be_deep(mode: Mode) -> None:
         "invoke_workflow research",
         ["branch model", ["attempt"], "invoke_workflow f", ["branch a", "branch b"], "synthesize join_text"],
     ]
+
+
+async def test_what_a_map_reduce_calls_is_inside_it(mode: Mode) -> None:
+    model = FakeListChatModel(responses=["well"])
+    reduce = RunnableSynthesis(model) | StrOutputParser()
+    with recording() as recorder:
+        await mode.run(same() | MapReduce(same(), reduce), ["x", "y"], None)
+    inside = ["invoke_workflow map", ["branch item_1", "branch item_2"], "synthesize llm"]
+    assert recorder.tree() == ["invoke_workflow RunnableSequence", ["synthesize map_reduce", inside]]
+    assert recorder.span("synthesize map_reduce").attributes["lcpp.synthesis.inputs"] == 2
+
+
+async def test_the_digests_of_a_synthesis_are_inside_it(mode: Mode) -> None:
+    fan_out = RunnableParallelPlus({name: RunnableLambda(lambda _, name=name: words(name, 60)) for name in "abcd"})
+    with recording() as recorder:
+        await mode.run(fan_out | Reader().synthesis(), "x", None)
+        assert recorder.traces() == 1
+    digests = recorder.named("invoke_workflow digests")
+    assert digests
+    assert {span.parent.span_id for span in digests} == {recorder.span("synthesize map_reduce").context.span_id}
+    assert recorder.span("synthesize map_reduce").attributes["lcpp.synthesis.inputs"] == 4
 
 
 async def test_what_is_no_chain_of_ours_has_no_span(mode: Mode) -> None:
