@@ -181,6 +181,7 @@ def _pump(running: RunningBranch, inputs: Iterator[Any], inbox: SimpleQueue[Item
         lambda: running.branch.sync_step.transform(inputs, running.config),
         inbox,
         running.end,
+        running.came_late,
         ahead=lending is None,
         lending=lending,
     )
