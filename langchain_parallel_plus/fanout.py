@@ -23,7 +23,7 @@ from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.display.declared import DeclaredBranch, declared_html, declared_text
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits import RateLimiter
-from langchain_parallel_plus.observe.otel import watch
+from langchain_parallel_plus.observe.watched import watch
 from langchain_parallel_plus.policy import BranchPolicies, BranchPolicy, JoinPolicy, checked_policy
 from langchain_parallel_plus.policy.plain import join_of, plain, policies_of
 from langchain_parallel_plus.resilient import RunnableWithPolicy

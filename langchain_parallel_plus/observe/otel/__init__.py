@@ -43,8 +43,7 @@ opened; what they write inside a branch or an attempt stands inside it. Use one 
 trace of its own.
 """
 
-from langchain_parallel_plus.observe.otel.instruments import watch
 from langchain_parallel_plus.observe.otel.settings import OtelMode, configure_otel
 from langchain_parallel_plus.observe.otel.surroundings import Bystander
 
-__all__ = ("Bystander", "OtelMode", "configure_otel", "watch")
+__all__ = ("Bystander", "OtelMode", "configure_otel")
