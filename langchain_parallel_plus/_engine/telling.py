@@ -52,8 +52,10 @@ class FanOutTelling:
         """Whether somebody listens."""
         self.followers: tuple[Follower, ...] = ()
 
-    def started(self, outer: Scope | None, capacity: Capacity | None, followers: tuple[Follower, ...] = ()) -> None:
-        """Tell that the fan-out begins."""
+    def started(
+        self, outer: Scope | None, capacity: Capacity | None, followers: tuple[Follower, ...], run: UUID
+    ) -> None:
+        """Tell that the fan-out begins; `run` is LangChain's run that its branches are children of."""
         self.followers = followers
         self.active = self.active or bool(followers)
         if not self.active:
@@ -76,6 +78,7 @@ class FanOutTelling:
                     "max_concurrency": None if capacity is None else capacity.limit,
                     "limiters": tuple(_state(limiter) for limiter in limiters),
                     "parent_run_id": outer.run_id if outer is not None and outer.path else None,  # a batch is none
+                    "run": run,
                 },
             )
         )

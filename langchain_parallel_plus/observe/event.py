@@ -27,7 +27,7 @@ _log = logging.getLogger("langchain_parallel_plus")
 
 EventKind = Literal[
     "fan_out.start",  # name, branches, required, failure_policy, max_concurrency, limiters (`LimiterState`s),
-    #   parent_run_id
+    #   parent_run_id, run (LangChain's, that the branches are children of)
     "fan_out.end",  # seconds; outcome "ok", "failed" or "cancelled"; succeeded, failed, skipped (numbers of branches);
     #   error_type
     "branch.start",  # it works from now on; seconds: since its fan-out began, or its cap would have let it

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus.observe.correlation import here
 from langchain_parallel_plus.observe.event import Event, emit, error_type, listening
-from langchain_parallel_plus.observe.followers import followers_of
+from langchain_parallel_plus.observe.followers import followers_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -57,7 +57,7 @@ def telling_synthesis(
     if manager is not None:
         handlers = manager.handlers
     place: Place | None = here()
-    followers = place.followers if place is not None and place.path else followers_of(handlers)
+    followers = followers_below(place.followers if place is not None and place.path else None, handlers)
     if not followers and not listening():
         yield told
         return

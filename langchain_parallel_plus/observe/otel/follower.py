@@ -19,7 +19,7 @@ from langchain_parallel_plus.observe.otel.measuring import Measuring
 from langchain_parallel_plus.observe.otel.place import belongs_to, go_into, here, inside
 from langchain_parallel_plus.observe.otel.settings import recording, settings
 from langchain_parallel_plus.observe.otel.surroundings import Surroundings, surroundings_of
-from langchain_parallel_plus.observe.otel.units import AttemptUnit, BranchUnit, FanOutUnit, Opened
+from langchain_parallel_plus.observe.otel.units import AttemptUnit, BranchUnit, FanOutUnit, Known, Opened
 from langchain_parallel_plus.observe.otel.wording import (
     attempt_outcome,
     branch_attributes,
@@ -58,14 +58,16 @@ class OtelFollower(Follower):
     Args:
         spans: Whether there are spans of ours.
         around: What is around the run.
+        known: What is remembered of what runs, if the run is below one that is followed already.
     """
 
-    def __init__(self, *, spans: bool, around: Surroundings | None = None) -> None:
+    def __init__(self, *, spans: bool, around: Surroundings | None = None, known: Known | None = None) -> None:
         self._spans = spans
         self._around = around
-        self._fan_outs: dict[UUID, FanOutUnit] = {}
-        self._branches: dict[int, BranchUnit] = {}
-        self._syntheses: dict[UUID, Opened] = {}
+        self._known = known = Known() if known is None else known
+        self._fan_outs = known.fan_outs
+        self._branches = known.branches
+        self._syntheses = known.syntheses
         self._take = {
             "fan_out.start": self._fan_out_started,
             "fan_out.end": self._fan_out_ended,
@@ -82,6 +84,13 @@ class OtelFollower(Follower):
             "synthesis.start": self._synthesis_started,
             "synthesis.end": self._synthesis_ended,
         }
+
+    def below(self, handlers: Iterable[object]) -> OtelFollower:
+        """Return who follows a run inside: the same, unless something else is around that."""
+        around = surroundings_of(handlers)
+        if around is None or around is self._around:
+            return self
+        return OtelFollower(spans=self._spans, around=around, known=self._known)
 
     def take(self, event: Event) -> None:
         """Write what the event says."""
@@ -225,13 +234,13 @@ class OtelFollower(Follower):
                 semconv.ATTEMPT_ROLE: role,
                 semconv.ATTEMPT_TARGET: target,
             }
-            if role == "retry" and unit.delay is not None:
+            if role != "hedge" and unit.delay is not None:  # a fallback may be tried again as well
                 attributes[semconv.RETRY_DELAY] = unit.delay
             if role == "fallback":
                 attributes[semconv.FALLBACK_FROM] = target - 1
             if role == "hedge":
                 attributes[semconv.HEDGE_DELAY] = event.at - unit.primary_at
-            opened = self._open("attempt", None, attributes, unit.context, links=_links(unit, role))
+            opened = self._open("attempt", None, attributes, unit.context, links=_links(unit, role, target))
         unit.delay = None
         if role != "hedge":
             unit.primary_at = event.at
@@ -247,7 +256,7 @@ class OtelFollower(Follower):
         if outcome != "ok":
             unit.wasted += seconds
         if outcome in {"error", "timed_out"} and one.opened.span is not None:
-            unit.failed = one.opened.span.get_span_context()
+            unit.failed = event.detail["target"], one.opened.span.get_span_context()
         attributes: dict[str, Any] = {semconv.ATTEMPT_OUTCOME: outcome, **error_attributes(event)}
         if one.role == "hedge":
             attributes[semconv.HEDGE_WON] = outcome == "ok"
@@ -311,7 +320,8 @@ class OtelFollower(Follower):
         opened = self._open(f"synthesize {told['strategy']}", event.run_id, attributes, parent)
         self._syntheses[event.run_id] = opened
         if self._spans and settings().mode != "enrich":
-            adopt(event.run_id, lambda: opened.context)
+            inside = Surroundings(opened.context)
+            adopt(event.run_id, lambda: inside.place_of(None, here()))
 
     def surround(self, run_id: UUID, handlers: list[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
         """Put what a synthesis calls inside its span."""
@@ -349,11 +359,12 @@ def _settle(opened: Opened, attributes: Mapping[str, Any], event: Event, *, fail
     opened.end()
 
 
-def _links(unit: BranchUnit, role: str) -> list[Link]:
-    """Link a hedge to the call beside it, and a fallback to the attempt that failed."""
+def _links(unit: BranchUnit, role: str, target: int) -> list[Link]:
+    """Link a hedge to the call beside it, and a fallback to the attempt that failed before it."""
+    failed = None if unit.failed is None or unit.failed[0] == target else unit.failed[1]
     linked: dict[str, tuple[SpanContext | None, str]] = {
         "hedge": (unit.primary, "hedge_of"),
-        "fallback": (unit.failed, "fallback_of"),
+        "fallback": (failed, "fallback_of"),
     }
     other, kind = linked.get(role, (None, ""))
     return [] if other is None or not other.is_valid else [Link(other, {semconv.LINK_TYPE: kind})]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from langchain_parallel_plus.observe.otel.judging import Record
 
-__all__ = ("AttemptUnit", "BranchUnit", "FanOutUnit", "Opened")
+__all__ = ("AttemptUnit", "BranchUnit", "FanOutUnit", "Known", "Opened")
 
 
 @dataclass(slots=True, eq=False)
@@ -71,8 +71,8 @@ class BranchUnit:
     """Whether its policy allows for more than one attempt."""
     attempts: dict[int, AttemptUnit] = field(default_factory=dict)
     """Those under way."""
-    failed: SpanContext | None = None
-    """The span of the attempt that failed last."""
+    failed: tuple[int, SpanContext] | None = None
+    """The target and the span of the attempt that failed last."""
     primary: SpanContext | None = None
     """The span of the last attempt that was no hedge."""
     primary_at: float = 0.0
@@ -93,3 +93,12 @@ class BranchUnit:
         """Return what is inside one of its attempts."""
         one = None if attempt is None else self.attempts.get(attempt)
         return self.context if one is None else one.opened.context
+
+
+@dataclass(slots=True, eq=False)
+class Known:
+    """All that is remembered of one outermost run, until it ends."""
+
+    fan_outs: dict[UUID, FanOutUnit] = field(default_factory=dict)
+    branches: dict[int, BranchUnit] = field(default_factory=dict)
+    syntheses: dict[UUID, Opened] = field(default_factory=dict)

@@ -151,6 +151,17 @@ async def test_a_streamed_tree_reduce_is_told_from_its_first_digest_on(sync: boo
     assert (one.strategy, one.inputs, one.outcome) == ("map_reduce", 4, "ok")
 
 
+async def test_each_digest_fan_out_of_a_tree_reduce_is_reported(mode: Mode) -> None:
+    branches = {name: RunnableLambda(lambda _, name=name: words(f"{name}-", 60)) for name in "abcd"}
+    with collect_report() as report:
+        await mode.run(RunnableParallelPlus(branches) | Reader().synthesis(), "x", None)
+    digests = [one for one in report.fan_outs if one.name == "digests"]
+    assert all(one.outcome == "ok" and len(one.branches) == len(one.own_branches) > 0 for one in digests)
+    assert len({one.run_id for one in digests}) == len(digests)
+    names = [branch.path[-1] for one in digests for branch in one.own_branches]
+    assert len(names) == len(set(names)) >= 2
+
+
 def _refuses_bad(text: str) -> str:
     if text == "bad":
         raise ConnectionError("refused")

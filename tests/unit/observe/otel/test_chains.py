@@ -107,6 +107,26 @@ async def test_the_digests_of_a_synthesis_are_inside_it(mode: Mode) -> None:
     assert recorder.span("synthesize map_reduce").attributes["lcpp.synthesis.inputs"] == 4
 
 
+async def test_the_digests_of_a_synthesis_in_a_branch_are_inside_it(mode: Mode) -> None:
+    """Behind a stream there are several at once in one run."""
+    several = RunnableParallelPlus({name: RunnableLambda(lambda _, name=name: words(name, 60)) for name in "abcdef"})
+    outer = RunnableParallelPlus(a=several | Reader().synthesis(), b=MapReduce(same(), JoinText()), name="outer")
+    with recording() as recorder:
+        await mode.run(RunnableLambda(lambda _: ["x", "y"]) | outer, "x", None)
+        assert recorder.traces() == 1
+    spans = {span.context.span_id: span for span in recorder.spans}
+
+    def above(span: Any) -> str:
+        return str(spans[span.parent.span_id].name)
+
+    digests = recorder.named("invoke_workflow digests")
+    assert {above(span) for span in digests} == {"synthesize map_reduce"}
+    assert all(span.attributes["lcpp.fan_out.succeeded"] > 0 for span in digests)
+    assert above(recorder.span("invoke_workflow map")) == "synthesize map_reduce"
+    assert above(recorder.span("synthesize join_text")) == "synthesize map_reduce"
+    assert {above(span) for span in recorder.named("synthesize map_reduce")} == {"branch a", "branch b"}
+
+
 async def test_what_is_no_chain_of_ours_has_no_span(mode: Mode) -> None:
     with recording() as recorder:
         await mode.run(same() | same(), "x", None)
