@@ -87,6 +87,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
     _leaf_items: ClassVar[bool] = False
 
     _branches: Remade[str, tuple[tuple[object, ...], Branch]] = PrivateAttr(default_factory=Remade)
+    _dynamic: bool = PrivateAttr(default=False)
 
     def __init__(
         self,
@@ -264,6 +265,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
             branches=tuple(self._branch(key, step) for key, step in dict(self.steps__).items()),
             join=self.join,
             limiters=self.limits,
+            dynamic=self._dynamic,
         )
 
     def _branch(self, key: str, step: Runnable[Any, Any]) -> Branch:

@@ -85,6 +85,8 @@ class FanOut:
     """What to do if a branch fails that it cannot do without."""
     within: bool = False
     """Whether it is a part of a run that is no fan-out, and may be one of several there."""
+    dynamic: bool = False
+    """Whether its branches are made when it is called, as many as there are items: their names are nobody's."""
 
     @property
     def deadline(self) -> float | None:

@@ -79,6 +79,7 @@ class FanOutTelling:
                     "limiters": tuple(_state(limiter) for limiter in limiters),
                     "parent_run_id": outer.run_id if outer is not None and outer.path else None,  # a batch is none
                     "run": run,
+                    "dynamic": self._fan_out.dynamic,
                 },
             )
         )

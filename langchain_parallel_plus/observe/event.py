@@ -27,7 +27,8 @@ _log = logging.getLogger("langchain_parallel_plus")
 
 EventKind = Literal[
     "fan_out.start",  # name, branches, required, failure_policy, max_concurrency, limiters (`LimiterState`s),
-    #   parent_run_id, run (LangChain's, that the branches are children of)
+    #   parent_run_id, run (LangChain's, that the branches are children of),
+    #   dynamic (whether the branches are items, as many as there are at the time)
     "fan_out.end",  # seconds; outcome "ok", "failed" or "cancelled"; succeeded, failed, skipped (numbers of branches);
     #   error_type
     "branch.start",  # it works from now on; seconds: since its fan-out began, or its cap would have let it

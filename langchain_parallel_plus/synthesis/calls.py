@@ -74,7 +74,9 @@ class Digests:
         names = [f"digest {label}" if packs == 1 else f"digest {label}.{place + 1}" for place in range(packs)]
         steps = [_DigestCall(self.model, place, name) for place, name in enumerate(names)]
         branches = tuple(Branch(key=name, step=step) for name, step in zip(names, steps, strict=True))
-        return FanOut(name="digests", branches=branches, limiters=self.limiters, advice=_ADVICE, within=True)
+        return FanOut(
+            name="digests", branches=branches, limiters=self.limiters, advice=_ADVICE, within=True, dynamic=True
+        )
 
 
 class _DigestCall(Runnable[Any, str]):

@@ -165,7 +165,10 @@ class OtelFollower(Follower):
         opened = self._open(f"{semconv.INVOKE_WORKFLOW} {name}", event.run_id, attributes, self._place_of(event.run_id))
         above = told.get("parent_run_id")
         required = frozenset(told.get("required", ()))
-        self._fan_outs[event.run_id] = FanOutUnit(name, opened, Record(event), required=required, above=above)
+        items = {key: place for place, key in enumerate(told["branches"])} if told.get("dynamic") else {}
+        self._fan_outs[event.run_id] = FanOutUnit(
+            name, opened, Record(event), required=required, items=items, above=above
+        )
         self._adopt(event.run_id)
 
     def _fan_out_ended(self, event: Event) -> None:
@@ -186,8 +189,10 @@ class OtelFollower(Follower):
 
     def _open_branch(self, unit: BranchUnit, run_id: UUID | None) -> Opened:
         required = unit.fan_out is not None and unit.key in unit.fan_out.required
-        attributes = {semconv.BRANCH_KEY: unit.key, semconv.BRANCH_REQUIRED: required}
-        opened = self._open(f"branch {unit.key}", run_id, attributes, unit.parent, start_time=unit.began)
+        which = {semconv.BRANCH_KEY: unit.key} if unit.item is None else {semconv.ITEM_INDEX: unit.item}
+        name = f"branch {unit.key}" if unit.item is None else "map_item"
+        attributes = {**which, semconv.BRANCH_REQUIRED: required}
+        opened = self._open(name, run_id, attributes, unit.parent, start_time=unit.began)
         unit.opened = opened
         return opened
 

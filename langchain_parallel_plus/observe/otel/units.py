@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from opentelemetry.context import Context
@@ -42,6 +43,8 @@ class FanOutUnit:
     branches: dict[tuple[str, ...], int] = field(default_factory=dict)
     """The numbers of its branches, by path."""
     required: frozenset[str] = frozenset()
+    items: Mapping[str, int] = field(default_factory=dict)
+    """The numbers of its branches, by key, if it has one for each item of an input."""
     above: UUID | None = None
     """The run of the fan-out around it."""
 
@@ -83,6 +86,11 @@ class BranchUnit:
     wasted: float = 0.0
     queues: dict[UUID, int] = field(default_factory=dict)
     """How many calls waited where one of its calls does, by that call."""
+
+    @property
+    def item(self) -> int | None:
+        """Its place among the items; `None` where its name has been given by somebody."""
+        return None if self.fan_out is None else self.fan_out.items.get(self.key)
 
     @property
     def context(self) -> Context:

@@ -91,7 +91,7 @@ async def test_what_a_map_reduce_calls_is_inside_it(mode: Mode) -> None:
     reduce = RunnableSynthesis(model) | StrOutputParser()
     with recording() as recorder:
         await mode.run(same() | MapReduce(same(), reduce), ["x", "y"], None)
-    inside = ["invoke_workflow map", ["branch item_1", "branch item_2"], "synthesize llm"]
+    inside = ["invoke_workflow map", ["map_item", "map_item"], "synthesize llm"]
     assert recorder.tree() == ["invoke_workflow RunnableSequence", ["synthesize map_reduce", inside]]
     assert recorder.span("synthesize map_reduce").attributes["lcpp.synthesis.inputs"] == 2
 
