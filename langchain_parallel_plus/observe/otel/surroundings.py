@@ -9,9 +9,9 @@ nothing of those below (`_Ears`).
 
 The first run of ours that finds its surroundings opens a span for the outermost run, which began with it and ends with
 it; where that one is ours itself, or nothing of ours is below it, there is none. A shared parent that never arrives
-would do without the handlers, but backends show such a trace without its root, or call it incomplete. A run whose end
-LangChain does not tell (the `batch` of some of its runnables, if they fail) has its span ended when nothing knows its
-handlers any more: there is no registry, and nothing is kept.
+would do without the handlers, but backends show such a trace without its root, or call it incomplete. There is no
+registry, and nothing is kept: a run whose end LangChain does not tell (the `batch` of some of its runnables, if they
+fail) has its span ended with the next run, once nothing knows its handlers any more.
 
 There is no span of ours where there is a better parent: one that the user has opened inside the chain, or that another
 instrumentation has for the outermost run. What the user's own steps write by themselves is not inside it: it is
@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
 
@@ -134,7 +135,18 @@ class Surroundings(Bystander):
 
     def __del__(self) -> None:
         if self._span is not None and self._span.is_recording():
-            self._span.end()
+            _LOST.append((self._span, time.time_ns()))
+
+
+_LOST: deque[tuple[Span, int]] = deque()
+"""Spans that nobody will end, and since when. They are not ended by the garbage collector itself: it may come at any
+moment, also while the same thread holds a lock of the exporter's."""
+
+
+def _end_the_lost() -> None:
+    while _LOST:
+        span, at = _LOST.popleft()
+        span.end(at)
 
 
 class _Ears(Bystander):
@@ -175,6 +187,8 @@ class _Hook:
 
     def get(self) -> Bystander | None:
         """Return the handler for a run that is about to begin, if anybody would see its span."""
+        if _LOST:
+            _end_the_lost()
         if not self._ears:
             surroundings: Surroundings | None = self._made.surroundings()
             return surroundings

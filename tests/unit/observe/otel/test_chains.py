@@ -242,7 +242,7 @@ def test_a_tool_may_be_the_chain() -> None:
     assert recorder.tree() == ["invoke_workflow search", [*FAN_OUT, "synthesize join_text"]]
 
 
-def test_a_run_whose_end_nobody_tells_ends_when_nothing_knows_it_any_more() -> None:
+def test_a_run_whose_end_nobody_tells_ends_with_the_next_run_once_nothing_knows_it() -> None:
     """As upstream's `batch` of a runnable with fallbacks leaves its runs."""
     with recording() as recorder:
         manager = CallbackManager.configure()
@@ -251,6 +251,8 @@ def test_a_run_whose_end_nobody_tells_ends_when_nothing_knows_it_any_more() -> N
         assert not recorder.named("invoke_workflow lost")
         del manager, run
         gc.collect()
+        assert not recorder.named("invoke_workflow lost")  # not from within the garbage collector
+        same().invoke("y")
     assert recorder.tree() == ["invoke_workflow lost", FAN_OUT]
 
 
