@@ -81,7 +81,7 @@ def test_the_time_left_is_that_of_the_tightest_rate(limits: Any, admitted: Any, 
     watch(limiter)
     tally = Tally()
     waiting(tally, limiter, 5, **admitted)
-    assert tally.now().left == {limiter.name: pytest.approx(seconds / 0.98)}
+    assert tally.now().left == {limiter.name: pytest.approx(seconds, rel=0.03)}  # it keeps to a little less than all
 
 
 def test_a_pause_is_part_of_the_time_left() -> None:
@@ -91,9 +91,9 @@ def test_a_pause_is_part_of_the_time_left() -> None:
     tally = Tally()
     waiting(tally, limiter, 5, requests=1)
     limiter.pause(30)
-    assert tally.now().left[limiter.name] == pytest.approx(30 + 4 / 0.98, rel=0.02)  # one may pass right at the end
+    assert tally.now().left[limiter.name] == pytest.approx(30 + 4, rel=0.02)  # one may pass right at the end
     clock.now += 20
-    assert tally.now().left[limiter.name] == pytest.approx(10 + 4 / 0.98, rel=0.02)
+    assert tally.now().left[limiter.name] == pytest.approx(10 + 4, rel=0.02)
 
 
 def test_where_nothing_will_be_let_through_no_time_is_told() -> None:
@@ -166,7 +166,7 @@ def test_what_waits_is_told_with_its_limit_and_the_time_left() -> None:
         RunnableParallelPlus(a=model, b=model, c=model).with_limits(limiter).invoke("ask")
     most = max(seen, key=lambda told: told.waiting.get("progress quota", 0))
     count = most.waiting["progress quota"]
-    assert 0 < most.left["progress quota"] <= (count + 2) / 20 / 0.98  # the queue may have two more by then
+    assert 0 < most.left["progress quota"] <= (count + 2) / 19  # the queue may have two more by then
     assert f"{count} waiting for progress quota (about" in progress_text(most)
     assert tally.now() == Tallied(total=3, done=3)
 
