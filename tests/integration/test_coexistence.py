@@ -23,8 +23,10 @@ from opentelemetry.instrumentation.genai.langchain import LangChainInstrumentor 
 
 from langchain_parallel_plus import BranchPolicy, RateLimiter, RetryPolicy, RunnableParallelPlus, RunnableSynthesis
 from langchain_parallel_plus.observe.otel import foreign
+from langchain_parallel_plus.synthesis import MapReduce
 from tests.modes import Mode
 from tests.unit.observe.otel.recorder import Recorder, Tree, recording
+from tests.unit.synthesis.windows import Reader, words
 
 # OpenInference reads `message.text` in the way of langchain-core 0.3.
 pytestmark = pytest.mark.filterwarnings("ignore:Calling .text:DeprecationWarning")
@@ -176,6 +178,28 @@ async def test_a_chain_with_openinference_is_theirs(mode: Mode) -> None:
         ]
     )
     assert recorder.span("synthesize").attributes["lcpp.synthesis.strategy"] == "llm"
+
+
+async def test_the_calls_of_a_tree_reduce_and_of_a_map_reduce_are_inside_it(mode: Mode) -> None:
+    branches = {name: RunnableLambda(lambda _, name=name: words(name, 60)) for name in "ab"}
+    tree = RunnableParallelPlus(branches, name="two") | Reader().synthesis()
+    digest, step = ["map_item", ["chat scripted"]], ["RunnableLambda"]
+    with recording() as recorder, instrumented(GenAI, recorder):
+        await mode.run(tree, "x", None)
+    [_, below] = CHAIN_ALONE
+    digests = recorder.named("invoke_workflow digests")
+    assert digests
+    calls = ["chat scripted", *["invoke_workflow digests", digest] * len(digests)]
+    if len(digests) == 1:
+        calls[2] = digest * len(recorder.named("map_item"))
+    assert recorder.tree() == [
+        "invoke_workflow RunnableSequence",
+        [*below[:-1], "synthesize map_reduce", calls],
+    ]
+    with recording() as recorder, instrumented(OpenInference, recorder):
+        await mode.run(MapReduce(RunnableLambda(lambda value: value), RunnableSynthesis(Model())), ["a"], None)
+    inside = ["map", ["map_item", step], "synthesize", ["Model"]]
+    assert _sorted(recorder.tree()) == _sorted(["MapReduce", inside])
 
 
 async def test_the_nodes_of_a_graph_are_one_trace() -> None:
