@@ -24,7 +24,7 @@ from langchain_parallel_plus.display.declared import DeclaredBranch, declared_ht
 from langchain_parallel_plus.display.mermaid import branch_label, node_label
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits import RateLimiter
-from langchain_parallel_plus.observe.otel import watch
+from langchain_parallel_plus.observe.watched import watch
 from langchain_parallel_plus.policy import BranchPolicies, BranchPolicy, JoinPolicy, checked_policy
 from langchain_parallel_plus.policy.plain import join_of, plain, policies_of
 from langchain_parallel_plus.resilient import RunnableWithPolicy
@@ -88,6 +88,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
     _leaf_items: ClassVar[bool] = False
 
     _branches: Remade[str, tuple[tuple[object, ...], Branch]] = PrivateAttr(default_factory=Remade)
+    _dynamic: bool = PrivateAttr(default=False)
 
     def __init__(
         self,
@@ -266,6 +267,7 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
             branches=tuple(self._branch(key, step) for key, step in dict(self.steps__).items()),
             join=self.join,
             limiters=self.limits,
+            dynamic=self._dynamic,
         )
 
     def _branch(self, key: str, step: Runnable[Any, Any]) -> Branch:

@@ -29,7 +29,7 @@ from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard, unheard
-from langchain_parallel_plus.observe.otel import watch
+from langchain_parallel_plus.observe.watched import watch
 from langchain_parallel_plus.policy import BranchPolicy, Fallback, checked_policy
 from langchain_parallel_plus.policy.plain import plain, policy_of
 

@@ -16,7 +16,7 @@ from langchain_parallel_plus._engine.open_calls import follow_calls
 from langchain_parallel_plus._engine.scope import Scope, blocked_loop, callbacks_for, current_scope
 from langchain_parallel_plus.limits.gate.branch_gate import BranchGate
 from langchain_parallel_plus.observe.event import listening
-from langchain_parallel_plus.observe.followers import followers_of
+from langchain_parallel_plus.observe.followers import followers_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,8 +150,8 @@ class Surroundings:
             deadline=now() + min(left) if left else None,
         )
         # A batch has a scope as well, and as many outermost runs as items.
-        inherited = outer.followers if outer is not None and outer.path else followers_of(manager.handlers)
-        run.telling.started(outer, around.capacity, inherited)
+        inherited = followers_below(outer.followers if outer is not None and outer.path else None, manager.handlers)
+        run.telling.started(outer, around.capacity, inherited, manager.run_id)
         run.scopes.extend(around._scope(branch) for branch in run.fan_out.branches)
         return around
 

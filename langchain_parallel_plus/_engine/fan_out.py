@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
 
 from langchain_parallel_plus._engine.chunks import Streamed
 from langchain_parallel_plus._engine.join import JoinCount, JoinRule, Verdict
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
+    from langchain_core.callbacks import BaseRunManager
     from langchain_core.runnables import Runnable
 
     from langchain_parallel_plus._engine.scope import Scope
@@ -81,6 +83,10 @@ class FanOut:
     limiters: tuple[RateLimiter, ...] = ()
     advice: str = ADVICE
     """What to do if a branch fails that it cannot do without."""
+    within: bool = False
+    """Whether it is a part of a run that is no fan-out, and may be one of several there."""
+    dynamic: bool = False
+    """Whether its branches are made when it is called, as many as there are items: their names are nobody's."""
 
     @property
     def deadline(self) -> float | None:
@@ -131,6 +137,11 @@ class FanOutRun:
         self._told_end = False
         self.telling = FanOutTelling(fan_out, run_id, now, self._started)
         self.verdict = self._count.verdict(self._rule)
+
+    @classmethod
+    def of(cls, fan_out: FanOut, manager: BaseRunManager, now: Callable[[], float]) -> Self:
+        """Return a call of `fan_out` in the run of `manager`; one of several there has a number of its own."""
+        return cls(fan_out, uuid4() if fan_out.within else manager.run_id, now)
 
     @property
     def waiting(self) -> bool:
@@ -347,14 +358,18 @@ class FanOutRun:
                 if index not in self._ended:
                     self._tell(index, "skipped" if self._stopped_by is None else "cancelled")
         error = self._stopped_by or (FanOutError if self.verdict is Verdict.TOO_FEW else None)
-        facts = {} if error is None else error_facts(error)
-        self.telling.ended("ok" if error is None else self._failed_as, self.scopes, facts)
+        outcome = "ok" if error is None else self._failed_as
+        facts = error_facts(error) if error is not None and outcome == "failed" else {}
+        self.telling.ended(outcome, self.scopes, facts)
 
     @property
     def _failed_as(self) -> BranchOutcome:
+        """A run that is given up, or interrupted as LangGraph does it, has not failed."""
         stopped = self._stopped_by
-        broken_off = stopped is not None and not isinstance(stopped, Exception)
-        return "cancelled" if broken_off else "failed"
+        if stopped is None:
+            return "failed"
+        given_up = isinstance(stopped, BranchAbandonedError) or classify(stopped).kind is ErrorKind.CANCELLED
+        return "cancelled" if given_up or not isinstance(stopped, Exception) else "failed"
 
 
 def _plain(output: Any) -> Any:

@@ -29,7 +29,7 @@ from langchain_parallel_plus._engine.machine import (
 )
 from langchain_parallel_plus._engine.policy_telling import PolicyTelling
 from langchain_parallel_plus._engine.scope import Scope, Tally, callbacks_for, current_scope
-from langchain_parallel_plus.observe.followers import followers_of
+from langchain_parallel_plus.observe.followers import followers_below
 from langchain_parallel_plus.outcome import ErrorKind, described
 from langchain_parallel_plus.providers.classify import classify
 
@@ -256,12 +256,21 @@ def scope_of(outer: Scope | None, runnable: object, name: str, manager: RunManag
     """
     if outer is None:
         return Scope(
-            path=(name,), run_id=manager.run_id, token=CancelToken(), now=now, followers=followers_of(manager.handlers)
+            path=(name,),
+            run_id=manager.run_id,
+            token=CancelToken(),
+            now=now,
+            followers=followers_below(None, manager.handlers),
         )
     if outer.step is runnable:
         return outer
-    inner = replace(outer, path=(*outer.path, name), tally=Tally(parent_unit=outer.unit), step=runnable, attempt=None)
-    if outer.path:
-        return inner
+    inner = replace(
+        outer,
+        path=(*outer.path, name),
+        tally=Tally(parent_unit=outer.unit),
+        step=runnable,
+        attempt=None,
+        followers=followers_below(outer.followers if outer.path else None, manager.handlers),
+    )
     # An item of a batch that stands in no branch is a run of its own.
-    return replace(inner, run_id=manager.run_id, followers=followers_of(manager.handlers))
+    return inner if outer.path else replace(inner, run_id=manager.run_id)

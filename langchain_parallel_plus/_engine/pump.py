@@ -130,8 +130,10 @@ class ThreadPump:
         "_ended",
         "_inbox",
         "_index",
+        "_left",
         "_lending",
         "_on_end",
+        "_on_late",
         "_open",
         "_parked",
         "_room",
@@ -144,6 +146,7 @@ class ThreadPump:
         open_stream: Callable[[], Iterator[Any]],
         inbox: SimpleQueue[Item],
         on_end: Callable[[], None],
+        on_late: Callable[[BaseException | None], None],
         *,
         ahead: bool = True,
         lending: Lending | None = None,
@@ -153,6 +156,7 @@ class ThreadPump:
         self._open = open_stream
         self._inbox = inbox
         self._on_end = on_end
+        self._on_late = on_late
         self._ahead = ahead
         self._lending = lending
         self._room: SimpleQueue[None] = SimpleQueue()
@@ -160,17 +164,23 @@ class ThreadPump:
             self._room.put(None)
         self._closed = False
         self._parked = False
+        self._left = False
         self._ended = threading.Event()
 
     def ack(self) -> None:
         """Say that the consumer is done with a chunk: there is room for the next."""
         self._room.put(None)
 
+    def leave(self) -> None:
+        """Leave behind what is busy: its next chunk, or its end, comes late."""
+        self._left = self._left or not (self._parked or self._ended.is_set())
+
     def close(self) -> None:
         """Want no more chunks; wait for a generator that stands between two chunks to be closed.
 
         One that is busy is left behind: it is closed when its next chunk is there.
         """
+        self.leave()
         self._closed = True
         self._room.put(None)
         give_up = time.monotonic() + _CLOSE_SECONDS
@@ -185,6 +195,8 @@ class ThreadPump:
         except BaseException as raised:  # carried to the consumer's thread
             error = raised
         self._on_end()
+        if self._left:
+            self._on_late(error)
         if not self._closed:  # nobody reads on, and what lay in the inbox would live as long as the caller's exception
             self._inbox.put((self._index, END, None) if error is None else (self._index, ERROR, error))
         self._ended.set()

@@ -36,7 +36,7 @@ async def ainvoke(
 ) -> dict[str, Any]:
     """Call every branch with `value` and join what comes back."""
     loop = asyncio.get_running_loop()
-    run = FanOutRun(fan_out, manager.run_id, loop.time)
+    run = FanOutRun.of(fan_out, manager, loop.time)
     around = Surroundings.of(run, config, manager, loop.time, current_scope.get())
     try:
         task = asyncio.current_task()
@@ -185,7 +185,7 @@ async def atransform(
 ) -> AsyncGenerator[FanOutDict, None]:
     """Stream `inputs` through every branch and yield each chunk as `{key: chunk}` when it is there."""
     loop = asyncio.get_running_loop()
-    run = FanOutRun(fan_out, manager.run_id, loop.time)
+    run = FanOutRun.of(fan_out, manager, loop.time)
     around = Surroundings.of(run, config, manager, loop.time, current_scope.get())
     inbox = Inbox(loop)
     consumer = Consumer(around.outer)

@@ -52,8 +52,10 @@ class FanOutTelling:
         """Whether somebody listens."""
         self.followers: tuple[Follower, ...] = ()
 
-    def started(self, outer: Scope | None, capacity: Capacity | None, followers: tuple[Follower, ...] = ()) -> None:
-        """Tell that the fan-out begins."""
+    def started(
+        self, outer: Scope | None, capacity: Capacity | None, followers: tuple[Follower, ...], run: UUID
+    ) -> None:
+        """Tell that the fan-out begins; `run` is LangChain's run that its branches are children of."""
         self.followers = followers
         self.active = self.active or bool(followers)
         if not self.active:
@@ -78,6 +80,8 @@ class FanOutTelling:
                     "limiters": tuple(_state(limiter) for limiter in limiters),
                     "parent_run_id": None if around is None else around.run_id,
                     "parent_unit": 0 if around is None else around.unit,
+                    "run": run,
+                    "dynamic": self._fan_out.dynamic,
                 },
             )
         )

@@ -99,6 +99,7 @@ class Source:
         hedged: bool,
     ) -> None:
         self._guard = guard
+        self._call = call
         self._clock = clock
         self._open = open_stream
         self._stream: Iterator[Any] | None = None
@@ -142,7 +143,7 @@ class Source:
                     _, kind, content = self._clock.get(self._inbox, watch.until(within))
             except Empty:
                 if (error := watch.over()) is not None:
-                    token.cancel()
+                    self.leave()
                     raise error from None
                 if watch.slow(within):
                     return LATER
@@ -154,12 +155,19 @@ class Source:
 
     def _start(self, token: CancelToken) -> None:
         ahead = self._guard.scope.permit is None  # else both sides would work under one permit
-        self._pump = ThreadPump(0, self._context, self._open, self._inbox, self._entered.leave, ahead=ahead)
+        self._pump = ThreadPump(
+            0, self._context, self._open, self._inbox, self._entered.leave, self._came_late, ahead=ahead
+        )
         token.subscribe(lambda: self._inbox.put((0, ERROR, self._guard.given_up())))
         WORKERS.submit(self._pump.run)
 
+    def _came_late(self, error: BaseException | None) -> None:
+        self._context.copy().run(self._guard.came_late, self._call, error)
+
     def leave(self) -> None:
         """Let nobody wait for a chunk any more."""
+        if self._pump is not None:
+            self._pump.leave()
         if self._token is not None:
             self._token.close()
             self._token.cancel()

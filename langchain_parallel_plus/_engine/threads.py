@@ -33,7 +33,7 @@ def invoke(
     fan_out: FanOut, value: Any, config: RunnableConfig, manager: CallbackManagerForChainRun, clock: Clock = SYSTEM
 ) -> dict[str, Any]:
     """Call every branch with `value` and join what comes back."""
-    run = FanOutRun(fan_out, manager.run_id, clock.now)
+    run = FanOutRun.of(fan_out, manager, clock.now)
     around = Surroundings.of(run, config, manager, clock.now, blocking_scope())
     inbox: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
     try:
@@ -143,7 +143,7 @@ def transform(
     single: bool = False,
 ) -> Iterator[FanOutDict]:
     """Stream `inputs` through every branch and yield each chunk as `{key: chunk}` when it is there."""
-    run = FanOutRun(fan_out, manager.run_id, clock.now)
+    run = FanOutRun.of(fan_out, manager, clock.now)
     around = Surroundings.of(run, config, manager, clock.now, blocking_scope())
     inbox: SimpleQueue[Item] = SimpleQueue()
     source = Input(inputs if single else Reading(inputs, around.outer))
@@ -181,6 +181,7 @@ def _pump(running: RunningBranch, inputs: Iterator[Any], inbox: SimpleQueue[Item
         lambda: running.branch.sync_step.transform(inputs, running.config),
         inbox,
         running.end,
+        running.came_late,
         ahead=lending is None,
         lending=lending,
     )

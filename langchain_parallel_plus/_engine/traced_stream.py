@@ -19,11 +19,16 @@ from langchain_core.runnables.config import (
 
 from langchain_parallel_plus._engine.capacity import checked_max_concurrency
 from langchain_parallel_plus._engine.context import Current
+from langchain_parallel_plus.observe.otel import Bystander
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.callbacks import (
+        AsyncCallbackManagerForChainRun,
+        BaseCallbackHandler,
+        CallbackManagerForChainRun,
+    )
     from langchain_core.runnables import RunnableConfig
 
     Work = Callable[[Iterator[Any], CallbackManagerForChainRun, RunnableConfig], Generator[Any, None, None]]
@@ -128,7 +133,7 @@ def traced_stream(
     config = ensure_config(config)
     checked_max_concurrency(config.get("max_concurrency"))
     manager = get_callback_manager_for_config(config)
-    seen = _Seen(inputs, bool(manager.handlers))
+    seen = _Seen(inputs, _looked_at(manager.handlers))
     run = manager.on_chain_start(
         None,
         {"input": ""},
@@ -137,7 +142,7 @@ def traced_stream(
         run_id=config.pop("run_id", None),
         defers_inputs=False,
     )
-    output = _Sum() if run.handlers else None
+    output = _Sum() if _looked_at(run.handlers) else None
     try:
         child = patch_config(config, callbacks=run.get_child())
         below = Current(child)
@@ -167,7 +172,7 @@ async def atraced_stream(
     config = ensure_config(config)
     checked_max_concurrency(config.get("max_concurrency"))
     manager = get_async_callback_manager_for_config(config)
-    seen = _AsyncSeen(inputs, bool(manager.handlers))
+    seen = _AsyncSeen(inputs, _looked_at(manager.handlers))
     await seen.open()
     run = await manager.on_chain_start(
         None,
@@ -177,7 +182,7 @@ async def atraced_stream(
         run_id=config.pop("run_id", None),
         defers_inputs=False,
     )
-    output = _Sum() if run.handlers else None
+    output = _Sum() if _looked_at(run.handlers) else None
     try:
         child = patch_config(config, callbacks=run.get_child())
         below = Current(child)
@@ -195,6 +200,11 @@ async def atraced_stream(
         await run.on_chain_error(error, inputs=seen.total)
         raise
     await run.on_chain_end(None if output is None else output.total, inputs=seen.total)
+
+
+def _looked_at(handlers: Iterable[BaseCallbackHandler]) -> bool:
+    """Return whether anybody looks at what passes."""
+    return any(not isinstance(one, Bystander) for one in handlers)
 
 
 def _tapped(run: CallbackManagerForChainRun, chunks: Iterator[Any]) -> Any:

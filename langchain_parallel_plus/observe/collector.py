@@ -161,7 +161,7 @@ class Collector:
                 started=event.at - self._began,
             )
         if event.kind == "synthesis.end":
-            known = replace(known, seconds=event.seconds, outcome=event.outcome)
+            known = replace(known, inputs=event.detail["inputs"], seconds=event.seconds, outcome=event.outcome)
         self._syntheses[event.run_id] = known
 
     def _branch(self, event: Event) -> None:

@@ -27,7 +27,8 @@ _log = logging.getLogger("langchain_parallel_plus")
 
 EventKind = Literal[
     "fan_out.start",  # name, branches, required, failure_policy, max_concurrency, limiters (`LimiterState`s),
-    #   parent_run_id, parent_unit (the run that calls it, 0 for none)
+    #   parent_run_id, parent_unit (the run that calls it, 0 for none), run (LangChain's, that the branches are children
+    #   of), dynamic (whether the branches are items, as many as there are at the time)
     "fan_out.end",  # seconds; outcome "ok", "failed" or "cancelled"; succeeded, failed, skipped (numbers of branches);
     #   error_type
     "branch.start",  # it works from now on; seconds: since its fan-out began, or its cap would have let it; of a policy
@@ -46,7 +47,7 @@ EventKind = Literal[
     "model.start",  # admitted by all limiters; model, call
     "model.usage",  # over; outcome, model, call, input_tokens, output_tokens, cached_tokens (`None` where unknown)
     "breaker",  # a circuit breaker changes; name, before, after ("closed", "open", "half_open")
-    "synthesis.start",  # strategy, inputs
+    "synthesis.start",  # strategy, inputs (behind a stream, as many as are known to be on their way)
     "synthesis.end",  # seconds, outcome; as the start; dropped, agreement (where known), error_type
     # To followers (traces) alone:
     "policy.start",  # a policy's run begins: run (LangChain's id of it, if it has one), several (attempts allowed),

@@ -11,9 +11,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from uuid import UUID
 
-    from langchain_core.callbacks import BaseCallbackManager
+    from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 
     from langchain_parallel_plus.observe.event import Event
 
@@ -88,6 +89,14 @@ class Follower(ABC):
     def callbacks_for(self, work: Followed, callbacks: C) -> C:
         """Return the callbacks that child runs of `work` are to have."""
         return callbacks
+
+    def below(self, handlers: Iterable[object]) -> Follower:
+        """Return who follows a run with these callback handlers, which is below one that this one follows."""
+        return self
+
+    def surround(self, run_id: UUID, handlers: list[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
+        """Return the handlers that a synthesis is to hand down, with which what it calls finds where it belongs."""
+        return handlers
 
     def _fail(self, error: Exception) -> None:
         if not type(self)._failed:

@@ -61,6 +61,7 @@ class LangSmithFollower(Follower):
 
     def __init__(self, tracers: list[LangChainTracer]) -> None:
         self._tracers = tracers
+        self._within: dict[UUID, UUID] = {}
         self._names: dict[UUID, str] = {}
         self._outcomes: dict[UUID, dict[str, str]] = {}
         self._paths: dict[UUID, tuple[str, ...]] = {}
@@ -72,6 +73,7 @@ class LangSmithFollower(Follower):
         """Write what the event says."""
         match event.kind:
             case "fan_out.start":
+                self._within[event.run_id] = event.detail["run"]
                 self._names[event.run_id] = event.detail["name"]
                 self._outcomes[event.run_id] = {}
                 self._paths[event.run_id] = event.path
@@ -83,6 +85,7 @@ class LangSmithFollower(Follower):
                 self._names.pop(event.run_id, None)
                 self._paths.pop(event.run_id, None)
                 self._add_metadata(event.run_id, lcpp_outcomes=self._outcomes.pop(event.run_id, {}))
+                self._within.pop(event.run_id, None)
             case "policy.start" if event.detail["run"] is not None:
                 self._policies[event.unit] = event.detail["run"]
             case "policy.end" if event.unit in self._policies:
@@ -97,7 +100,7 @@ class LangSmithFollower(Follower):
 
     def callbacks_for(self, work: Followed, callbacks: C) -> C:
         """Return the callbacks with tracers that write down where a run belongs."""
-        place: dict[str, Any] = {"lcpp_branch": "/".join(work.path), "lcpp_run_id": str(work.run_id)}
+        place: dict[str, Any] = {"lcpp_branch": "/".join(work.path), "lcpp_run_id": str(self._run_of(work.run_id))}
         if (name := self._names.get(work.run_id)) is not None:
             place["lcpp_fan_out"] = name
         if work.attempt is not None:
@@ -113,14 +116,14 @@ class LangSmithFollower(Follower):
         run_id = work.run_id if work.attempt is None else self._policies.get(work.unit)
         if run_id is not None:
             self._parents[work.unit, work.attempt] = list(self._runs(run_id))
-            self._working[_place(work)] += 1
+            self._working[self._place(work)] += 1
 
     def leave(self, work: Followed) -> None:
         """End what is still open below the work, if that did not end well."""
         parents = self._parents.pop((work.unit, work.attempt), None)
         if parents is None:
             return
-        self._working[_place(work)] -= 1
+        self._working[self._place(work)] -= 1
         for tracer, parent in parents:
             for run in _children_of(parent, work):
                 if run.end_time is None or run.error is not None:
@@ -140,10 +143,17 @@ class LangSmithFollower(Follower):
             if (run := tracer.run_map.get(str(call))) is not None:
                 _end_run(tracer, run)
 
+    def _run_of(self, run_id: UUID) -> UUID:
+        """Return LangChain's run of a fan-out, or that which it is within."""
+        return self._within.get(run_id, run_id)
+
+    def _place(self, work: Followed) -> tuple[str | None, str | None, int | None]:
+        return str(self._run_of(work.run_id)), "/".join(work.path), work.attempt
+
     def _runs(self, run_id: UUID) -> Iterator[tuple[LangChainTracer, Run]]:
         """Return the open run, for each tracer that has it."""
         for tracer in self._tracers:
-            if (run := tracer.run_map.get(str(run_id))) is not None:
+            if (run := tracer.run_map.get(str(self._run_of(run_id)))) is not None:
                 yield tracer, run
 
     def _add_metadata(self, run_id: UUID, **facts: Any) -> None:
@@ -195,10 +205,6 @@ def _children_of(parent: Run, work: Followed) -> list[Run]:
         for run in list(parent.child_runs)
         if (tag in (run.tags or ()) if work.attempt is None else run.metadata.get("lcpp_attempt") == work.attempt)
     ]
-
-
-def _place(work: Followed) -> tuple[str | None, str | None, int | None]:
-    return str(work.run_id), "/".join(work.path), work.attempt
 
 
 def _end_run(tracer: LangChainTracer, run: Run) -> None:

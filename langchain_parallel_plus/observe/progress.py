@@ -7,6 +7,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus.observe.event import subscribed
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ("progress",)
 
-_EVERY = 0.25
-"""Seconds between two updates."""
+_EVERY = 1 / 3
+"""Seconds between two updates: with the last one, which waits for nothing, at most four in a second."""
 
 
 @contextmanager
@@ -40,13 +41,7 @@ def progress() -> Iterator[None]:
         return
     tally, over = Tally(), threading.Event()
 
-    def draw() -> None:
-        try:
-            while not over.wait(_EVERY):
-                show(tally.now(), False)
-        except Exception:  # noqa: BLE001 - an output that is gone ends the display, not the run
-            over.set()
-
+    draw = partial(_draw, show, tally.now, over)
     thread = threading.Thread(target=copy_context().run, args=(draw,), name="lcpp-progress", daemon=True)
     thread.start()
     try:
@@ -58,6 +53,14 @@ def progress() -> Iterator[None]:
         thread.join()
         if not gone:
             _last(show, tally.now())
+
+
+def _draw(show: Callable[[Tallied, bool], None], now: Callable[[], Tallied], over: threading.Event) -> None:
+    try:
+        while not over.wait(_EVERY):
+            show(now(), False)
+    except Exception:  # noqa: BLE001 - an output that is gone ends the display, not the run
+        over.set()
 
 
 def _last(show: Callable[[Tallied, bool], None], told: Tallied) -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus.observe.correlation import here
 from langchain_parallel_plus.observe.event import Event, emit, error_type, listening
-from langchain_parallel_plus.observe.followers import followers_of
+from langchain_parallel_plus.observe.followers import followers_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from uuid import UUID
+
+    from langchain_core.callbacks import BaseRunManager
 
     from langchain_parallel_plus.observe.correlation import Place
     from langchain_parallel_plus.outcome import BranchOutcome
@@ -28,29 +30,34 @@ def telling_synthesis(
     run_id: UUID,
     inputs: int,
     handlers: Iterable[object] = (),
+    manager: BaseRunManager | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> Iterator[dict[str, Any]]:
     """Tell listeners when a synthesis begins, and how it ends; costs next to nothing while nobody listens.
 
-    Yields a dict for what is known only at its end: `dropped` (how many inputs were left out), `agreement` (of a vote).
+    Yields a dict for what is known only at its end: `dropped` (how many inputs were left out), `agreement` (of a vote),
+    and for `inputs` where there were more or fewer than it began with.
 
     Args:
         strategy: What it does, in a word or two, such as "llm", "vote" or "rank_fusion".
         run_id: Its run.
         inputs: How many branches' outputs it joins.
         handlers: The callback handlers of its run.
+        manager: In place of `handlers`, the callback manager of its run: what it calls is then inside it in traces.
         now: The clock; the event loop's in async code.
 
     Example:
         ```python
-        with telling_synthesis("vote", run_id=manager.run_id, inputs=len(outputs), handlers=manager.handlers) as told:
+        with telling_synthesis("vote", run_id=manager.run_id, inputs=len(outputs), manager=manager) as told:
             result = winner(outputs)
             told["agreement"] = result.agreement
         ```
     """
     told: dict[str, Any] = {}
+    if manager is not None:
+        handlers = manager.handlers
     place: Place | None = here()
-    followers = place.followers if place is not None and place.path else followers_of(handlers)
+    followers = followers_below(place.followers if place is not None and place.path else None, handlers)
     if not followers and not listening():
         yield told
         return
@@ -59,6 +66,10 @@ def telling_synthesis(
     detail = {"strategy": strategy, "inputs": inputs}
     begun = Event(kind="synthesis.start", at=started, run_id=run_id, path=path, detail=detail)
     emit(begun, followers)
+    if manager is not None:
+        for follower in followers:
+            manager.handlers = follower.surround(run_id, manager.handlers)
+            manager.inheritable_handlers = follower.surround(run_id, manager.inheritable_handlers)
     outcome: BranchOutcome = "cancelled"
     try:
         yield told

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from langchain_parallel_plus.observe.time_left import time_left
+from langchain_parallel_plus.observe.watched import watched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
     from langchain_parallel_plus.observe.event import Event
-    from langchain_parallel_plus.observe.limiter_state import LimiterState
 
 __all__ = ("Tallied", "Tally")
 
@@ -33,7 +35,7 @@ class Tallied:
     waiting: Mapping[str, int] = field(default_factory=dict)
     """Model calls that wait, by limiter."""
     left: Mapping[str, float] = field(default_factory=dict)
-    """Seconds until the quota of all that waits now is there, by limiter."""
+    """Seconds until all that waits now will have been let through, by limiter, where that can be said."""
 
 
 class Tally:
@@ -44,15 +46,20 @@ class Tally:
         self._total = self._done = self._failed = 0
         self._open: dict[_Key, str] = {}
         self._waiting: dict[UUID, tuple[str, _Key]] = {}
-        self._limiters: dict[str, LimiterState] = {}
+        self._slots: dict[str, int] = {}
         self._admitted: Counter[str] = Counter()
-        self._tokens: Counter[str] = Counter()
+        self._charged: Counter[tuple[str, str]] = Counter()
+        self._calls: dict[UUID, float] = {}
+        self._over = 0
+        self._worked = 0.0
 
     def take_in(self, event: Event) -> None:
         """Count an event."""
         with self._lock:
             if event.kind.startswith("limiter."):
                 self._limiter(event)
+            elif event.kind.startswith("model."):
+                self._model(event)
             else:
                 self._branch(event)
 
@@ -60,7 +67,7 @@ class Tally:
         key, told = (event.run_id, event.path), event.detail
         match event.kind:
             case "fan_out.start":
-                self._limiters |= {one.name: one for one in told["limiters"]}
+                self._slots |= {one.name: one.concurrency for one in told["limiters"] if one.concurrency is not None}
                 self._open |= {(event.run_id, (*event.path, name)): "queued" for name in told["branches"]}
                 self._total += len(told["branches"])
             case "fan_out.end":
@@ -83,7 +90,16 @@ class Tally:
         self._waiting.pop(told["call"], None)
         if event.kind == "limiter.wait":
             self._admitted[told["limiter"]] += 1
-            self._tokens[told["limiter"]] += told.get("tokens", 0)
+            for resource in _RESOURCES:
+                self._charged[told["limiter"], resource] += told.get(resource, 0.0)
+
+    def _model(self, event: Event) -> None:
+        call = event.detail["call"]
+        if event.kind == "model.start":
+            self._calls[call] = event.at
+        elif (began := self._calls.pop(call, None)) is not None:
+            self._over += 1
+            self._worked += event.at - began
 
     def _end(self, key: _Key, *, failed: bool) -> None:
         del self._open[key]
@@ -98,23 +114,35 @@ class Tally:
             waiting = Counter(limiter for limiter, _ in self._waiting.values())
             held = {branch for _, branch in self._waiting.values()}
             states = Counter(state for key, state in self._open.items() if key not in held)
-            return Tallied(
+            counted = Tallied(
                 total=self._total,
                 done=self._done,
                 failed=self._failed,
                 running=states["running"],
                 retrying=states["retrying"],
                 waiting=dict(waiting),
-                left={name: left for name, count in waiting.items() if (left := self._left(name, count))},
             )
+        # Without the lock: a limiter is asked, which has one of its own.
+        left = {name: self._left(name, count) for name, count in waiting.items()}
+        return replace(counted, left={name: seconds for name, seconds in left.items() if seconds})
 
-    def _left(self, name: str, count: int) -> float:
-        """Return how long the quota of `count` calls takes to come in, each as large as those before it."""
-        state = self._limiters.get(name)
-        if state is None:
-            return 0.0
-        mean = self._tokens[name] / self._admitted[name] if self._admitted[name] else 0.0
-        rates = {kind: rate.per_second for kind, rate in state.rates.items() if rate.per_second > 0}
-        times = [count / rate for kind, rate in rates.items() if kind.startswith("requests")]
-        times += [count * mean / rate for kind, rate in rates.items() if kind.startswith("tokens")]
-        return max(times, default=0.0)
+    def _left(self, name: str, count: int) -> float | None:
+        """Return how long what waits takes to be let through, each call as large and as long as those before it."""
+        named = [limiter.statistics() for limiter in watched() if limiter.name == name]
+        asked = [one for one in named if one.queued] or named  # limiters without a name are told apart by that
+        times = [time_left(one, self._amounts(name, max(count, one.queued))) for one in asked]
+        known = [one for one in (self._for_slots(name, count), *times) if one is not None]
+        return max(known, default=None)
+
+    def _amounts(self, name: str, count: int) -> dict[str, float]:
+        admitted = self._admitted[name]
+        if not admitted:
+            return {"requests": float(count)}
+        return {resource: count * self._charged[name, resource] / admitted for resource in _RESOURCES}
+
+    def _for_slots(self, name: str, count: int) -> float | None:
+        slots = self._slots.get(name)
+        return count * self._worked / self._over / slots if slots and self._over else None
+
+
+_RESOURCES = ("requests", "tokens", "input_tokens", "output_tokens")

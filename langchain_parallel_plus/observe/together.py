@@ -9,9 +9,17 @@ from langchain_parallel_plus.observe.intervals import union
 from langchain_parallel_plus.observe.records import FanOutReport
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-__all__ = ("sharing", "together")
+    from langchain_parallel_plus.observe.limiter_state import LimiterState
+
+__all__ = ("limits_of", "sharing", "together")
+
+
+def limits_of(limiters: Iterable[LimiterState], max_concurrency: int | None) -> tuple[str, ...]:
+    """Return the names of what a run shares with others that run at the same time."""
+    capped = () if max_concurrency is None else ("max_concurrency",)
+    return (*(state.name for state in limiters), *capped)
 
 
 def sharing(fan_outs: Sequence[FanOutReport]) -> set[int]:
@@ -21,8 +29,7 @@ def sharing(fan_outs: Sequence[FanOutReport]) -> set[int]:
     for index in sorted(range(len(fan_outs)), key=lambda i: fan_outs[i].started):
         one = fan_outs[index]
         end = one.started + (float("inf") if one.seconds is None else one.seconds)
-        capped = ["max_concurrency"] if one.max_concurrency is not None else []
-        for name in [*(state.name for state in one.limiters), *capped]:
+        for name in limits_of(one.limiters, one.max_concurrency):
             known = running.get(name)
             if known is not None and one.started < known[0]:
                 found |= {index, known[1]}

@@ -74,7 +74,9 @@ class Digests:
         names = [f"digest {label}" if packs == 1 else f"digest {label}.{place + 1}" for place in range(packs)]
         steps = [_DigestCall(self.model, place, name) for place, name in enumerate(names)]
         branches = tuple(Branch(key=name, step=step) for name, step in zip(names, steps, strict=True))
-        return FanOut(name="digests", branches=branches, limiters=self.limiters, advice=_ADVICE)
+        return FanOut(
+            name="digests", branches=branches, limiters=self.limiters, advice=_ADVICE, within=True, dynamic=True
+        )
 
 
 class _DigestCall(Runnable[Any, str]):
@@ -162,4 +164,4 @@ class Answer:
     def _fan_out(self) -> FanOut:
         step = self.model
         branch = Branch(key=_ANSWER, step=step, for_threads=for_threads(step), for_tasks=for_tasks(step))
-        return FanOut(name=_ANSWER, branches=(branch,), limiters=self.limiters, advice=_ADVICE)
+        return FanOut(name=_ANSWER, branches=(branch,), limiters=self.limiters, advice=_ADVICE, within=True)

@@ -74,13 +74,15 @@ def fan_out_over(
 
     A `join` that asks for more items than there are asks for all of them.
     """
-    return RunnableParallelPlus[Items](
+    made = RunnableParallelPlus[Items](
         {key: _OnItem(step, key) for key in items},
         name=name,
         policies=BranchPolicies(policy, {key: _for_item(policy, key) for key in items} if _sees_input(policy) else {}),
         join=_at_most(join, len(items)),
         limits=limits,
     )
+    made._dynamic = True
+    return made
 
 
 def _sees_input(policy: BranchPolicy) -> bool:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, aclosing, closing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.prompts import BasePromptTemplate
@@ -24,7 +23,6 @@ from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.fanout import checked_limits
 from langchain_parallel_plus.limits import RateLimiter
-from langchain_parallel_plus.observe import telling_synthesis
 from langchain_parallel_plus.synthesis.calls import Answer, Digests
 from langchain_parallel_plus.synthesis.counting import token_counter
 from langchain_parallel_plus.synthesis.declaration import (
@@ -39,6 +37,7 @@ from langchain_parallel_plus.synthesis.declaration import (
 from langchain_parallel_plus.synthesis.prompts import INSTRUCTIONS, reduce_prompt, synthesis_prompt
 from langchain_parallel_plus.synthesis.provenance import SynthesisResult
 from langchain_parallel_plus.synthesis.reading import Arriving, Reading
+from langchain_parallel_plus.synthesis.telling import Telling
 from langchain_parallel_plus.synthesis.terms import Terms
 
 if TYPE_CHECKING:
@@ -237,7 +236,8 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Out
 
         def work(config: RunnableConfig, manager: CallbackManagerForChainRun) -> Any:
             reading = Reading.of(self._terms(), input)
-            with _told(reading, manager):
+            with Telling(manager) as telling:
+                telling.read(reading)
                 self._reduce(reading, config, manager)
                 return self._result(self._answer(kwargs).invoke(reading.prompt, config, manager), reading)
 
@@ -248,7 +248,8 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Out
 
         async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun) -> Any:
             reading = Reading.of(self._terms(), input)
-            with _told(reading, manager, asyncio.get_running_loop().time):
+            with Telling(manager, asyncio.get_running_loop().time) as telling:
+                telling.read(reading)
                 await self._areduce(reading, config, manager)
                 return self._result(await self._answer(kwargs).ainvoke(reading.prompt, config, manager), reading)
 
@@ -263,8 +264,8 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Out
         single: bool = False,
         **kwargs: Any,
     ) -> Generator[Any, None, None]:
-        reading = self._read(inputs, config, run_manager)
-        with _told(reading, run_manager):
+        with Telling(run_manager) as telling:
+            reading = self._read(inputs, config, run_manager, telling)
             self._reduce(reading, config, run_manager)
             for chunk in self._answer(kwargs).stream(reading.prompt, config, run_manager):
                 yield SynthesisResult(output=chunk) if self.with_provenance else chunk
@@ -280,8 +281,8 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Out
         single: bool = False,
         **kwargs: Any,
     ) -> AsyncGenerator[Any, None]:
-        reading = await self._aread(inputs, config, run_manager)
-        with _told(reading, run_manager, asyncio.get_running_loop().time):
+        with Telling(run_manager, asyncio.get_running_loop().time) as telling:
+            reading = await self._aread(inputs, config, run_manager, telling)
             await self._areduce(reading, config, run_manager)
             async with aclosing(self._answer(kwargs).astream(reading.prompt, config, run_manager)) as stream:
                 async for chunk in stream:
@@ -289,23 +290,32 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Out
         if self.with_provenance:
             yield SynthesisResult(provenance=reading.provenance)
 
-    def _read(self, inputs: Iterator[Any], config: RunnableConfig, manager: CallbackManagerForChainRun) -> Reading:
+    def _read(
+        self, inputs: Iterator[Any], config: RunnableConfig, manager: CallbackManagerForChainRun, telling: Telling
+    ) -> Reading:
         """Read a stream to its end, and reduce meanwhile what fills a call."""
         arriving, marks, digests = Arriving(self._terms()), EndMarks(in_band=self._reduces), self._digests()
         with ExitStack() as stack:
             group: CallGroup | None = None
             for chunk in stack.enter_context(closing(marks.read(inputs))):
                 for pack in arriving.take(chunk, marks.branches):
+                    telling.begin(len(marks.branches), reduces=True)
                     if group is None:
                         group = stack.enter_context(closing(CallGroup(config, marks.capacity)))
                     group.add(partial(digests.run, [pack], arriving.label, config, manager))
                 if group is not None:
                     group.check()
             texts = [text for texts in group.outputs() for text in texts] if group is not None else []
-        return arriving.read(marks.branches, texts)
+        reading = arriving.read(marks.branches, texts)
+        telling.read(reading)
+        return reading
 
     async def _aread(
-        self, inputs: AsyncIterator[Any], config: RunnableConfig, manager: AsyncCallbackManagerForChainRun
+        self,
+        inputs: AsyncIterator[Any],
+        config: RunnableConfig,
+        manager: AsyncCallbackManagerForChainRun,
+        telling: Telling,
     ) -> Reading:
         """Read a stream to its end, and reduce meanwhile what fills a call."""
         arriving, marks, digests = Arriving(self._terms()), EndMarks(in_band=self._reduces), self._digests()
@@ -313,13 +323,16 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Out
             group: AsyncCallGroup | None = None
             async for chunk in await stack.enter_async_context(aclosing(marks.aread(inputs))):
                 for pack in arriving.take(chunk, marks.branches):
+                    telling.begin(len(marks.branches), reduces=True)
                     if group is None:
                         group = await stack.enter_async_context(aclosing(AsyncCallGroup(config, marks.capacity)))
                     group.add(partial(digests.arun, [pack], arriving.label, config, manager))
                 if group is not None:
                     group.check()
             texts = [text for texts in await group.outputs() for text in texts] if group is not None else []
-        return arriving.read(marks.branches, texts)
+        reading = arriving.read(marks.branches, texts)
+        telling.read(reading)
+        return reading
 
     def _reduce(self, reading: Reading, config: RunnableConfig, manager: CallbackManagerForChainRun) -> None:
         while packs := reading.next_level():
@@ -363,17 +376,3 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Out
 
     def _result(self, output: Any, reading: Reading) -> Any:
         return SynthesisResult(output=output, provenance=reading.provenance) if self.with_provenance else output
-
-
-@contextmanager
-def _told(
-    reading: Reading,
-    manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
-    now: Callable[[], float] = monotonic,
-) -> Iterator[None]:
-    """Tell listeners of the reductions and of the answer."""
-    inputs, handlers = len(reading.found.shown), manager.handlers
-    strategy = "map_reduce" if reading.reduces else "llm"
-    with telling_synthesis(strategy, run_id=manager.run_id, inputs=inputs, handlers=handlers, now=now) as told:
-        told["dropped"] = len(reading.found.missing)
-        yield

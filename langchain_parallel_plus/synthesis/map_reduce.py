@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing, contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableSequence, RunnableSerializable
@@ -21,7 +23,8 @@ from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.fanout import RunnableParallelPlus, checked_limits
 from langchain_parallel_plus.limits import RateLimiter
-from langchain_parallel_plus.outcome import FanOutDict
+from langchain_parallel_plus.observe import telling_synthesis
+from langchain_parallel_plus.outcome import BranchFailure, FanOutDict
 from langchain_parallel_plus.policy import BranchPolicy, JoinPolicy, checked_policy
 from langchain_parallel_plus.policy.plain import join_of, plain, policy_of
 from langchain_parallel_plus.synthesis.itemising import Split, checked_split, itemised
@@ -30,6 +33,8 @@ from langchain_parallel_plus.synthesis.llm import RunnableSynthesis
 from langchain_parallel_plus.synthesis.reducer import Reducer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
     from langchain_core.runnables.utils import ConfigurableFieldSpec
@@ -149,8 +154,10 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
 
         def work(config: RunnableConfig, manager: CallbackManagerForChainRun) -> Output:
             items = itemised(input, self.split)
-            results = self._fan_out(items).invoke(items, _child(config, manager, "map"))
-            return self.reducer.invoke(results, _child(config, manager, "reduce"), **kwargs)
+            with _told(items, manager) as told:
+                results = self._fan_out(items).invoke(items, _child(config, manager, "map"))
+                told["dropped"] = _dropped(items, results)
+                return self.reducer.invoke(results, _child(config, manager, "reduce"), **kwargs)
 
         output: Output = traced(self.get_name(), input, config, work)
         return output
@@ -160,10 +167,12 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
 
         async def work(config: RunnableConfig, manager: AsyncCallbackManagerForChainRun) -> Output:
             items = itemised(input, self.split)
-            results = await self._fan_out(items).ainvoke(items, _child(config, manager, "map"))
-            reducer = for_tasks(self.reducer)
-            reduced: Output = await reducer.ainvoke(results, _child(config, manager, "reduce"), **kwargs)
-            return reduced
+            with _told(items, manager, asyncio.get_running_loop().time) as told:
+                results = await self._fan_out(items).ainvoke(items, _child(config, manager, "map"))
+                told["dropped"] = _dropped(items, results)
+                reducer = for_tasks(self.reducer)
+                reduced: Output = await reducer.ainvoke(results, _child(config, manager, "reduce"), **kwargs)
+                return reduced
 
         output: Output = await atraced(self.get_name(), input, config, work)
         return output
@@ -178,13 +187,17 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
         **kwargs: Any,
     ) -> Generator[Output, None, None]:
         items = itemised(whole(inputs), self.split)
-        results = self._fan_out(items).stream(items, _child(config, run_manager, "map"))
-        reducer = for_threads(self.reducer)
-        with closing(results):  # type: ignore[type-var]  # a generator, typed as an iterator
-            reads = iter([_ordered(results)]) if self._reads_whole else results
-            chunks = reducer.transform(reads, _child(config, run_manager, "reduce"), **kwargs)
-            with closing(chunks):  # type: ignore[type-var]
-                yield from chunks
+        with ExitStack() as opened:
+            told = opened.enter_context(_told(items, run_manager))
+            results = self._fan_out(items).stream(items, _child(config, run_manager, "map"))
+            opened.enter_context(closing(results))  # type: ignore[type-var]  # a generator, typed as an iterator
+            reads = results
+            if self._reads_whole:
+                found = _ordered(results)
+                told["dropped"] = _dropped(items, found)
+                reads = iter([found])
+            chunks = for_threads(self.reducer).transform(reads, _child(config, run_manager, "reduce"), **kwargs)
+            yield from opened.enter_context(closing(chunks))  # type: ignore[type-var]
 
     async def _atransform(
         self,
@@ -196,14 +209,18 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
         **kwargs: Any,
     ) -> AsyncGenerator[Output, None]:
         items = itemised(whole([chunk async for chunk in inputs]), self.split)
-        results = self._fan_out(items).astream(items, _child(config, run_manager, "map"))
-        reducer = for_tasks(self.reducer)
-        async with aclosing(results):  # type: ignore[type-var]  # a generator, typed as an iterator
-            reads = _once(_ordered([chunk async for chunk in results])) if self._reads_whole else results
-            stream = reducer.atransform(reads, _child(config, run_manager, "reduce"), **kwargs)
-            async with aclosing(stream) as chunks:  # type: ignore[type-var]
-                async for chunk in chunks:
-                    yield chunk
+        async with AsyncExitStack() as opened:
+            told = opened.enter_context(_told(items, run_manager, asyncio.get_running_loop().time))
+            results = self._fan_out(items).astream(items, _child(config, run_manager, "map"))
+            await opened.enter_async_context(aclosing(results))  # type: ignore[type-var]  # typed as an iterator
+            reads = results
+            if self._reads_whole:
+                found = _ordered([chunk async for chunk in results])
+                told["dropped"] = _dropped(items, found)
+                reads = _once(found)
+            stream = for_tasks(self.reducer).atransform(reads, _child(config, run_manager, "reduce"), **kwargs)
+            async for chunk in await opened.enter_async_context(aclosing(stream)):  # type: ignore[type-var]
+                yield chunk
 
     @property
     def _reads_whole(self) -> bool:
@@ -213,6 +230,23 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
 
     def _fan_out(self, items: Mapping[str, Any]) -> RunnableParallelPlus[Mapping[str, Any]]:
         return fan_out_over(items, self.mapper, policy=self.policy, join=self.join, limits=self.limits)
+
+
+@contextmanager
+def _told(
+    items: Mapping[str, Any],
+    manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
+    now: Callable[[], float] = monotonic,
+) -> Iterator[dict[str, Any]]:
+    """Tell listeners of all the work; what `reducer` does by itself is told inside it."""
+    inputs = len(items)
+    with telling_synthesis("map_reduce", run_id=manager.run_id, inputs=inputs, manager=manager, now=now) as told:
+        yield told
+
+
+def _dropped(items: Mapping[str, Any], results: Mapping[str, Any]) -> int:
+    """Return how many items `reducer` does without."""
+    return len(items) - sum(not isinstance(result, BranchFailure) for result in results.values())
 
 
 def _ordered(chunks: Iterable[Any]) -> FanOutDict:

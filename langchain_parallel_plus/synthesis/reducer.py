@@ -124,10 +124,8 @@ class Reducer(SharedCapBatch, ClosingStreams, RunnableSerializable[Reducible, Ou
     ) -> Iterator[tuple[Contributions, dict[str, Any]]]:
         """Tell listeners of the work on `value`; yield what the branches gave to it, and what its end will tell."""
         given = Contributions.of(value, type(self).__name__)
-        inputs, handlers = len(given.outputs), manager.handlers
-        with telling_synthesis(
-            self._strategy, run_id=manager.run_id, inputs=inputs, handlers=handlers, now=now
-        ) as told:
+        inputs = len(given.outputs)
+        with telling_synthesis(self._strategy, run_id=manager.run_id, inputs=inputs, manager=manager, now=now) as told:
             told["dropped"] = len(given.missing)
             try:
                 yield given, told

@@ -14,16 +14,19 @@ from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.tracers.langchain import LangChainTracer
+from langgraph.graph import START, StateGraph
 from langsmith import Client
 from openinference.instrumentation.langchain import LangChainInstrumentor as OpenInference
 from opentelemetry.instrumentation.genai.langchain import LangChainInstrumentor as GenAI
 
-from langchain_parallel_plus import BranchPolicy, RateLimiter, RetryPolicy, RunnableParallelPlus
+from langchain_parallel_plus import BranchPolicy, RateLimiter, RetryPolicy, RunnableParallelPlus, RunnableSynthesis
 from langchain_parallel_plus.observe.otel import foreign
+from langchain_parallel_plus.synthesis import MapReduce
 from tests.modes import Mode
 from tests.unit.observe.otel.recorder import Recorder, Tree, recording
+from tests.unit.synthesis.windows import Reader, words
 
 # OpenInference reads `message.text` in the way of langchain-core 0.3.
 pytestmark = pytest.mark.filterwarnings("ignore:Calling .text:DeprecationWarning")
@@ -139,6 +142,81 @@ async def test_with_openinference_its_spans_get_our_attributes(mode: Mode) -> No
     branch = recorder.span("branch:b")
     assert branch.attributes["lcpp.branch.outcome"] == "recovered"
     assert branch.attributes["lcpp.branch.attempts"] == 2
+
+
+def chain() -> Runnable[Any, Any]:
+    two = RunnableParallelPlus(a=RunnableLambda(str), b=RunnableLambda(str), name="two")
+    return two | RunnableSynthesis(Model()) | StrOutputParser()
+
+
+CHAIN_ALONE: Tree = [
+    "invoke_workflow RunnableSequence",
+    ["invoke_workflow two", ["branch a", "branch b"], "synthesize llm"],
+]
+
+
+async def test_a_chain_is_one_trace_of_the_same_shape_with_opentelemetrys_own_instrumentation(mode: Mode) -> None:
+    with recording() as recorder:
+        await mode.run(chain(), "text", None)
+    assert recorder.tree() == CHAIN_ALONE
+    with recording() as recorder, instrumented(GenAI, recorder):
+        await mode.run(chain(), "text", None)
+    [root, below] = CHAIN_ALONE
+    assert recorder.tree() == [root, [*below, CHAT]]
+    assert recorder.traces() == 1
+    assert "genai" in recorder.span(root).instrumentation_scope.name
+
+
+async def test_a_chain_with_openinference_is_theirs(mode: Mode) -> None:
+    with recording() as recorder, instrumented(OpenInference, recorder):
+        await mode.run(chain(), "text", None)
+    step = ["str"]
+    assert _sorted(recorder.tree()) == _sorted(
+        [
+            "RunnableSequence",
+            ["two", ["branch a", step, "branch b", step], "synthesize", ["Model"], "StrOutputParser"],
+        ]
+    )
+    assert recorder.span("synthesize").attributes["lcpp.synthesis.strategy"] == "llm"
+
+
+async def test_the_calls_of_a_tree_reduce_and_of_a_map_reduce_are_inside_it(mode: Mode) -> None:
+    branches = {name: RunnableLambda(lambda _, name=name: words(name, 60)) for name in "ab"}
+    tree = RunnableParallelPlus(branches, name="two") | Reader().synthesis()
+    digest, step = ["map_item", ["chat scripted"]], ["RunnableLambda"]
+    with recording() as recorder, instrumented(GenAI, recorder):
+        await mode.run(tree, "x", None)
+    [_, below] = CHAIN_ALONE
+    digests = recorder.named("invoke_workflow digests")
+    assert digests
+    calls = ["chat scripted", *["invoke_workflow digests", digest] * len(digests)]
+    if len(digests) == 1:
+        calls[2] = digest * len(recorder.named("map_item"))
+    assert recorder.tree() == [
+        "invoke_workflow RunnableSequence",
+        [*below[:-1], "synthesize map_reduce", calls],
+    ]
+    with recording() as recorder, instrumented(OpenInference, recorder):
+        await mode.run(MapReduce(RunnableLambda(lambda value: value), RunnableSynthesis(Model())), ["a"], None)
+    inside = ["map", ["map_item", step], "synthesize", ["Model"]]
+    assert _sorted(recorder.tree()) == _sorted(["MapReduce", inside])
+
+
+async def test_the_nodes_of_a_graph_are_one_trace() -> None:
+    def answer(state: dict[str, Any]) -> dict[str, Any]:
+        return {"answer": RunnableSynthesis(Model()).invoke(state["found"]).text}
+
+    graph = StateGraph(dict)
+    graph.add_node("find", lambda state: {"found": RunnableParallelPlus(a=str, b=str, name="two").invoke(state)})
+    graph.add_node("answer", answer)
+    graph.add_edge(START, "find")
+    graph.add_edge("find", "answer")
+    app = graph.compile()
+    with recording() as recorder:
+        app.invoke({"text": "x"})
+        await app.ainvoke({"text": "x"})
+    [_, below] = CHAIN_ALONE
+    assert recorder.tree() == ["invoke_workflow LangGraph", below] * 2
 
 
 @pytest.mark.parametrize("kind", [GenAI, OpenInference])

@@ -6,9 +6,13 @@ says which: see there.
 
 All spans are of kind INTERNAL and hold no prompts, no outputs and no messages of exceptions.
 
+- `invoke_workflow {name}`: the chain, graph or tool call that runs of ours are steps of, by its name, so that they are
+  one trace. `gen_ai.operation.name`, `gen_ai.workflow.name`.
 - `invoke_workflow {name}`: a fan-out, by its name or as `FanOut`. `gen_ai.operation.name`, `gen_ai.workflow.name`,
-  `lcpp.fan_out.branch_count`, `.failure_policy`, `.succeeded`, `.failed`, `.skipped`, `.speedup`, `.critical_branch`.
-- `branch {key}`: a branch, or a `RunnableWithPolicy` elsewhere. `lcpp.branch.key`, `.required`, `.outcome`,
+  `lcpp.fan_out.branch_count`, `.failure_policy`, `.succeeded`, `.failed`, `.skipped`, `.speedup`, `.critical_branch`,
+  and `.limit_efficiency`, unless it shared its limits with another run: the numbers of `collect_report()`.
+- `branch {key}`: a branch, or a `RunnableWithPolicy` elsewhere; `map_item`: one for an item of an input, which has no
+  name of its own: `lcpp.item.index`, from 0, in place of the key. `lcpp.branch.key`, `.required`, `.outcome`,
   `.attempts`, `.wait_s`, `.backoff_s`, `.wasted_s`.
 - `attempt`: one call of a branch whose policy allows for several. `lcpp.attempt.number`, `.role`, `.target`,
   `.outcome`; `lcpp.error.kind`, `http.response.status_code`, `lcpp.retry.delay_s` (on the retry: the wait before it),
@@ -40,7 +44,7 @@ opened; what they write inside a branch or an attempt stands inside it. Use one 
 trace of its own.
 """
 
-from langchain_parallel_plus.observe.otel.instruments import watch
 from langchain_parallel_plus.observe.otel.settings import OtelMode, configure_otel
+from langchain_parallel_plus.observe.otel.surroundings import Bystander
 
-__all__ = ("OtelMode", "configure_otel", "watch")
+__all__ = ("Bystander", "OtelMode", "configure_otel")

@@ -14,10 +14,12 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode, set_span_
 from langchain_parallel_plus.observe.following import Follower
 from langchain_parallel_plus.observe.otel import semconv
 from langchain_parallel_plus.observe.otel.foreign import adopt, exports_to_otel, foreign_span
+from langchain_parallel_plus.observe.otel.judging import Record
 from langchain_parallel_plus.observe.otel.measuring import Measuring
 from langchain_parallel_plus.observe.otel.place import belongs_to, go_into, here, inside
 from langchain_parallel_plus.observe.otel.settings import recording, settings
-from langchain_parallel_plus.observe.otel.units import AttemptUnit, BranchUnit, FanOutUnit, Opened
+from langchain_parallel_plus.observe.otel.surroundings import Surroundings, surroundings_of
+from langchain_parallel_plus.observe.otel.units import AttemptUnit, BranchUnit, FanOutUnit, Known, Opened
 from langchain_parallel_plus.observe.otel.wording import (
     attempt_outcome,
     branch_attributes,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from uuid import UUID
 
+    from langchain_core.callbacks import BaseCallbackHandler
     from opentelemetry.context import Context
 
     from langchain_parallel_plus.observe.event import Event
@@ -46,17 +49,25 @@ def otel_follower(handlers: Iterable[object]) -> Follower | None:
     """Return who writes spans and metrics of a run with these callback handlers; `None` if nobody would see them."""
     if not recording():
         return None
-    return _METRICS_ONLY if exports_to_otel(handlers) else _SPANS_TOO
+    return OtelFollower(spans=not exports_to_otel(handlers), around=surroundings_of(handlers))
 
 
 class OtelFollower(Follower):
-    """Writes spans and metrics of every run that it follows."""
+    """Writes spans and metrics of one run and everything below it.
 
-    def __init__(self, *, spans: bool) -> None:
+    Args:
+        spans: Whether there are spans of ours.
+        around: What is around the run.
+        known: What is remembered of what runs, if the run is below one that is followed already.
+    """
+
+    def __init__(self, *, spans: bool, around: Surroundings | None = None, known: Known | None = None) -> None:
         self._spans = spans
-        self._fan_outs: dict[UUID, FanOutUnit] = {}
-        self._branches: dict[int, BranchUnit] = {}
-        self._syntheses: dict[UUID, Opened] = {}
+        self._around = around
+        self._known = known = Known() if known is None else known
+        self._fan_outs = known.fan_outs
+        self._branches = known.branches
+        self._syntheses = known.syntheses
         self._take = {
             "fan_out.start": self._fan_out_started,
             "fan_out.end": self._fan_out_ended,
@@ -74,10 +85,26 @@ class OtelFollower(Follower):
             "synthesis.end": self._synthesis_ended,
         }
 
+    def below(self, handlers: Iterable[object]) -> OtelFollower:
+        """Return who follows a run inside: the same, unless something else is around that."""
+        around = surroundings_of(handlers)
+        if around is None or around is self._around:
+            return self
+        return OtelFollower(spans=self._spans, around=around, known=self._known)
+
     def take(self, event: Event) -> None:
         """Write what the event says."""
+        self._record(event)
         if (take := self._take.get(event.kind)) is not None:
             take(event)
+
+    def _record(self, event: Event) -> None:
+        """Let the fan-out, and those around it, take the event in."""
+        starts = event.kind == "fan_out.start"  # which its own record begins with
+        run_id: UUID | None = event.detail.get("parent_run_id") if starts else event.run_id
+        while run_id is not None and (unit := self._fan_outs.get(run_id)) is not None:
+            unit.record.take_in(event)
+            run_id = unit.above
 
     def enter(self, work: Followed, *, later: bool) -> None:
         """Make the span of a branch, or of an attempt, the current one of its context."""
@@ -118,6 +145,11 @@ class OtelFollower(Follower):
         span = settings().tracer.start_span(name, context=parent, attributes=attributes, **given)
         return Opened(set_span_in_context(span, parent), span, own=True)
 
+    def _place_of(self, run_id: UUID | None) -> Context:
+        """Return what the span of a run belongs to."""
+        place = here()
+        return place if self._around is None or not self._spans else self._around.place_of(run_id, place)
+
     def _adopt(self, run_id: UUID | None) -> None:
         if run_id is not None and self._spans and settings().mode != "enrich":
             adopt(run_id, here)
@@ -130,8 +162,13 @@ class OtelFollower(Follower):
             semconv.BRANCH_COUNT: len(told["branches"]),
             semconv.FAILURE_POLICY: told.get("failure_policy", "raise"),
         }
-        opened = self._open(f"{semconv.INVOKE_WORKFLOW} {name}", event.run_id, attributes, here())
-        self._fan_outs[event.run_id] = FanOutUnit(name, opened, required=frozenset(told.get("required", ())))
+        opened = self._open(f"{semconv.INVOKE_WORKFLOW} {name}", event.run_id, attributes, self._place_of(event.run_id))
+        above = told.get("parent_run_id")
+        required = frozenset(told.get("required", ()))
+        items = {key: place for place, key in enumerate(told["branches"])} if told.get("dynamic") else {}
+        self._fan_outs[event.run_id] = FanOutUnit(
+            name, opened, Record(event), required=required, items=items, above=above
+        )
         self._adopt(event.run_id)
 
     def _fan_out_ended(self, event: Event) -> None:
@@ -140,23 +177,22 @@ class OtelFollower(Follower):
             return
         for number in unit.branches.values():
             self._branches.pop(number, None)
-        told, seconds = event.detail, event.seconds or 0.0
+        told = event.detail
         attributes = {
             semconv.SUCCEEDED: told["succeeded"],
             semconv.FAILED: told["failed"],
             semconv.SKIPPED: told["skipped"],
+            **unit.record.attributes(),
         }
-        if unit.last:
-            attributes[semconv.CRITICAL_BRANCH] = unit.last
-        if seconds > 0 and told["succeeded"] > 1:
-            attributes[semconv.SPEEDUP] = unit.useful / seconds
         _measuring().fan_out_ended(unit, event)
         _settle(unit.opened, attributes, event, failed=event.outcome == "failed")
 
     def _open_branch(self, unit: BranchUnit, run_id: UUID | None) -> Opened:
         required = unit.fan_out is not None and unit.key in unit.fan_out.required
-        attributes = {semconv.BRANCH_KEY: unit.key, semconv.BRANCH_REQUIRED: required}
-        opened = self._open(f"branch {unit.key}", run_id, attributes, unit.parent, start_time=unit.began)
+        which = {semconv.BRANCH_KEY: unit.key} if unit.item is None else {semconv.ITEM_INDEX: unit.item}
+        name = f"branch {unit.key}" if unit.item is None else "map_item"
+        attributes = {**which, semconv.BRANCH_REQUIRED: required}
+        opened = self._open(name, run_id, attributes, unit.parent, start_time=unit.began)
         unit.opened = opened
         return opened
 
@@ -165,7 +201,8 @@ class OtelFollower(Follower):
         if unit is None and not event.detail["own"]:  # a thread that begins when its fan-out has ended
             return
         if unit is None:
-            unit = BranchUnit(event.unit, fan_out_name(event.path[-1]), None, here(), time.time_ns())
+            parent = self._place_of(event.detail["run"])
+            unit = BranchUnit(event.unit, fan_out_name(event.path[-1]), None, parent, time.time_ns())
             self._branches[unit.number] = unit
             _measuring().branch_began(unit)
         unit.several = event.detail["several"]
@@ -185,11 +222,6 @@ class OtelFollower(Follower):
         for number in list(unit.attempts):
             self._end_attempt(unit, number, {semconv.ATTEMPT_OUTCOME: "cancelled"})
         opened = unit.opened or self._open_branch(unit, None)  # cancelled before its policy's run had begun
-        if unit.fan_out is not None and event.outcome not in {"skipped", "cancelled"}:
-            unit.fan_out.last = unit.key
-            if event.outcome in {"ok", "recovered"}:
-                whole = (event.seconds or 0.0) - unit.waited
-                unit.fan_out.useful += whole if unit.useful is None else unit.useful
         _measuring().branch_ended(unit, event)
         if opened.own:
             failed = event.outcome in {"failed", "timed_out"}
@@ -207,13 +239,13 @@ class OtelFollower(Follower):
                 semconv.ATTEMPT_ROLE: role,
                 semconv.ATTEMPT_TARGET: target,
             }
-            if role == "retry" and unit.delay is not None:
+            if role != "hedge" and unit.delay is not None:  # a fallback may be tried again as well
                 attributes[semconv.RETRY_DELAY] = unit.delay
             if role == "fallback":
                 attributes[semconv.FALLBACK_FROM] = target - 1
             if role == "hedge":
                 attributes[semconv.HEDGE_DELAY] = event.at - unit.primary_at
-            opened = self._open("attempt", None, attributes, unit.context, links=_links(unit, role))
+            opened = self._open("attempt", None, attributes, unit.context, links=_links(unit, role, target))
         unit.delay = None
         if role != "hedge":
             unit.primary_at = event.at
@@ -226,12 +258,10 @@ class OtelFollower(Follower):
             return
         outcome = attempt_outcome(event)
         seconds = max((event.seconds or 0.0) - one.waited, 0.0)
-        if outcome == "ok":
-            unit.useful = seconds
-        else:
+        if outcome != "ok":
             unit.wasted += seconds
         if outcome in {"error", "timed_out"} and one.opened.span is not None:
-            unit.failed = one.opened.span.get_span_context()
+            unit.failed = event.detail["target"], one.opened.span.get_span_context()
         attributes: dict[str, Any] = {semconv.ATTEMPT_OUTCOME: outcome, **error_attributes(event)}
         if one.role == "hedge":
             attributes[semconv.HEDGE_WON] = outcome == "ok"
@@ -291,12 +321,28 @@ class OtelFollower(Follower):
     def _synthesis_started(self, event: Event) -> None:
         told = event.detail
         attributes = {semconv.SYNTHESIS_STRATEGY: told["strategy"], semconv.SYNTHESIS_INPUTS: told["inputs"]}
-        self._syntheses[event.run_id] = self._open(f"synthesize {told['strategy']}", event.run_id, attributes, here())
+        parent = self._place_of(event.run_id)
+        opened = self._open(f"synthesize {told['strategy']}", event.run_id, attributes, parent)
+        self._syntheses[event.run_id] = opened
+        if self._spans and settings().mode != "enrich":
+            inside = Surroundings(opened.context)
+            adopt(event.run_id, lambda: inside.place_of(None, here()))
+
+    def surround(self, run_id: UUID, handlers: list[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
+        """Put what a synthesis calls inside its span."""
+        opened = self._syntheses.get(run_id)
+        if opened is None or not self._spans:
+            return handlers
+        return [*(one for one in handlers if not isinstance(one, Surroundings)), Surroundings(opened.context)]
 
     def _synthesis_ended(self, event: Event) -> None:
         opened = self._syntheses.pop(event.run_id, None)
         if opened is not None:
-            names = {"dropped": semconv.SYNTHESIS_DROPPED, "agreement": semconv.SYNTHESIS_AGREEMENT}
+            names = {
+                "inputs": semconv.SYNTHESIS_INPUTS,  # behind a stream it is known in the end
+                "dropped": semconv.SYNTHESIS_DROPPED,
+                "agreement": semconv.SYNTHESIS_AGREEMENT,
+            }
             attributes = {names[key]: value for key, value in event.detail.items() if key in names}
             _measuring().synthesis_ended(event, opened)
             _settle(opened, attributes, event, failed=event.outcome == "failed")
@@ -318,11 +364,12 @@ def _settle(opened: Opened, attributes: Mapping[str, Any], event: Event, *, fail
     opened.end()
 
 
-def _links(unit: BranchUnit, role: str) -> list[Link]:
-    """Link a hedge to the call beside it, and a fallback to the attempt that failed."""
+def _links(unit: BranchUnit, role: str, target: int) -> list[Link]:
+    """Link a hedge to the call beside it, and a fallback to the attempt that failed before it."""
+    failed = None if unit.failed is None or unit.failed[0] == target else unit.failed[1]
     linked: dict[str, tuple[SpanContext | None, str]] = {
         "hedge": (unit.primary, "hedge_of"),
-        "fallback": (unit.failed, "fallback_of"),
+        "fallback": (failed, "fallback_of"),
     }
     other, kind = linked.get(role, (None, ""))
     return [] if other is None or not other.is_valid else [Link(other, {semconv.LINK_TYPE: kind})]
@@ -342,7 +389,3 @@ def _parent_of(unit: BranchUnit | None, attempt: int | None) -> Context:
         return place
     one = _attempt_of(unit, attempt)
     return unit.context if one is None else one.opened.context
-
-
-_SPANS_TOO = OtelFollower(spans=True)
-_METRICS_ONLY = OtelFollower(spans=False)

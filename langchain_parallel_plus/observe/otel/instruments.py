@@ -1,55 +1,20 @@
-"""The metrics, and the limiters whose state is one of them."""
+"""The metrics."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-from weakref import WeakSet
+from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import Observation
 
 from langchain_parallel_plus.observe.otel import semconv
+from langchain_parallel_plus.observe.watched import resource_of, watched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from opentelemetry.metrics import CallbackOptions, Histogram, Meter
 
-__all__ = ("Instruments", "Limiter", "resource_of", "watch")
-
-
-class Rate(Protocol):
-    """One rate of a limiter at one moment."""
-
-    @property
-    def available(self) -> float:
-        """What would pass now."""
-
-
-class Statistics(Protocol):
-    """A limiter at one moment."""
-
-    @property
-    def rates(self) -> Mapping[str, Rate]:
-        """By name."""
-
-
-class Limiter(Protocol):
-    """What the gauge needs of a limiter."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    def statistics(self) -> Statistics:
-        """Return what it is doing."""
-
-
-_WATCHED: WeakSet[Limiter] = WeakSet()
-
-
-def watch(*limiters: Limiter) -> None:
-    """Show what `limiters` have left in `lcpp.limiter.available`, for as long as they live."""
-    _WATCHED.update(limiters)
+__all__ = ("Instruments",)
 
 
 class Instruments:
@@ -89,15 +54,10 @@ def _seconds(meter: Meter, name: str, description: str) -> Histogram:
     )
 
 
-def resource_of(rate: str) -> str:
-    """Return what a rate counts: `"requests"`, `"tokens"`, `"input_tokens"` or `"output_tokens"`."""
-    return rate.partition("_per_")[0]
-
-
 def _available(options: CallbackOptions) -> Iterable[Observation]:
     """Observe what each limiter has left of each resource: the least, where several windows or limiters say."""
     least: dict[tuple[str, str], float] = {}
-    for limiter in list(_WATCHED):
+    for limiter in watched():
         for rate, now in limiter.statistics().rates.items():
             key = limiter.name, resource_of(rate)
             least[key] = min(now.available, least.get(key, now.available))

@@ -73,7 +73,7 @@ def _fan_out(unit: BranchUnit) -> dict[str, str]:
 
 
 def _branch(unit: BranchUnit) -> dict[str, str]:
-    return {**_fan_out(unit), semconv.BRANCH_KEY: unit.key}
+    return {**_fan_out(unit), **({} if unit.item is not None else {semconv.BRANCH_KEY: unit.key})}
 
 
 def _error_type(event: Event) -> dict[str, str]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
-__all__ = ("belongs_to", "go_into", "here", "inside")
+__all__ = ("belongs_to", "go_into", "here", "in_a_unit", "inside")
 
 _UNIT = create_key("lcpp-unit")
 _innermost: ContextVar[Context | None] = ContextVar("lcpp_otel_context", default=None)
@@ -41,6 +41,11 @@ def here() -> Context:
     if ours is None or get_value(_UNIT, current) == get_value(_UNIT, ours):
         return current
     return ours
+
+
+def in_a_unit() -> bool:
+    """Return whether the running code is in a branch or an attempt whose spans are written."""
+    return _innermost.get() is not None
 
 
 def belongs_to(context: Context, unit: int) -> bool:

@@ -36,6 +36,7 @@ LIMIT_EFFICIENCY: Final = "lcpp.fan_out.limit_efficiency"
 CRITICAL_BRANCH: Final = "lcpp.fan_out.critical_branch"
 
 BRANCH_KEY: Final = "lcpp.branch.key"
+ITEM_INDEX: Final = "lcpp.item.index"
 BRANCH_REQUIRED: Final = "lcpp.branch.required"
 BRANCH_OUTCOME: Final = "lcpp.branch.outcome"
 BRANCH_ATTEMPTS: Final = "lcpp.branch.attempts"

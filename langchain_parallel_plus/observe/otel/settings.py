@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from os import environ
 from typing import TYPE_CHECKING, Literal, get_args
 
 from opentelemetry import metrics, trace
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import Tracer, TracerProvider
 
-__all__ = ("OtelMode", "Settings", "configure_otel", "recording", "settings")
+__all__ = ("OtelMode", "Settings", "configure_otel", "recording", "settings", "tracing")
 
 OtelMode = Literal["auto", "spans", "enrich", "off"]
 
@@ -104,5 +105,19 @@ def recording() -> bool:
         and type(metrics.get_meter_provider()).__module__.startswith("opentelemetry.metrics")
     )
 
+
+def tracing() -> bool:
+    """Return whether anybody would see spans: asked for every run of LangChain, so that it must cost nothing.
+
+    OpenTelemetry's own question reads the environment each time, which takes a microsecond; what it remembers is
+    private to it (opentelemetry-api 1.45). Where that is not there any more, this is slower.
+    """
+    if _settings.given or _NAMED or getattr(trace, "_TRACER_PROVIDER", trace) is not None:
+        return recording()
+    return False
+
+
+_NAMED = environ.get("OTEL_PYTHON_TRACER_PROVIDER")
+"""The provider that OpenTelemetry is to load by itself, when it is first asked for one."""
 
 _settings = Settings()

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanContext
 
-__all__ = ("AttemptUnit", "BranchUnit", "FanOutUnit", "Opened")
+    from langchain_parallel_plus.observe.otel.judging import Record
+
+__all__ = ("AttemptUnit", "BranchUnit", "FanOutUnit", "Known", "Opened")
 
 
 @dataclass(slots=True, eq=False)
@@ -35,13 +38,15 @@ class FanOutUnit:
 
     name: str
     opened: Opened
+    record: Record
+    """What its numbers come from."""
     branches: dict[tuple[str, ...], int] = field(default_factory=dict)
     """The numbers of its branches, by path."""
     required: frozenset[str] = frozenset()
-    useful: float = 0.0
-    """Seconds of the attempts whose results were used: what one after another would have taken."""
-    last: str = ""
-    """The branch that ended last."""
+    items: Mapping[str, int] = field(default_factory=dict)
+    """The numbers of its branches, by key, if it has one for each item of an input."""
+    above: UUID | None = None
+    """The run of the fan-out around it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,8 +74,8 @@ class BranchUnit:
     """Whether its policy allows for more than one attempt."""
     attempts: dict[int, AttemptUnit] = field(default_factory=dict)
     """Those under way."""
-    failed: SpanContext | None = None
-    """The span of the attempt that failed last."""
+    failed: tuple[int, SpanContext] | None = None
+    """The target and the span of the attempt that failed last."""
     primary: SpanContext | None = None
     """The span of the last attempt that was no hedge."""
     primary_at: float = 0.0
@@ -78,11 +83,14 @@ class BranchUnit:
     delay: float | None = None
     """Seconds of the last back-off."""
     waited: float = 0.0
-    useful: float | None = None
-    """Seconds of the attempt whose result was used."""
     wasted: float = 0.0
     queues: dict[UUID, int] = field(default_factory=dict)
     """How many calls waited where one of its calls does, by that call."""
+
+    @property
+    def item(self) -> int | None:
+        """Its place among the items; `None` where its name has been given by somebody."""
+        return None if self.fan_out is None else self.fan_out.items.get(self.key)
 
     @property
     def context(self) -> Context:
@@ -93,3 +101,12 @@ class BranchUnit:
         """Return what is inside one of its attempts."""
         one = None if attempt is None else self.attempts.get(attempt)
         return self.context if one is None else one.opened.context
+
+
+@dataclass(slots=True, eq=False)
+class Known:
+    """All that is remembered of one outermost run, until it ends."""
+
+    fan_outs: dict[UUID, FanOutUnit] = field(default_factory=dict)
+    branches: dict[int, BranchUnit] = field(default_factory=dict)
+    syntheses: dict[UUID, Opened] = field(default_factory=dict)

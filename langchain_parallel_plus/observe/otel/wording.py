@@ -20,6 +20,7 @@ __all__ = (
     "fan_out_name",
     "status_of",
     "wait_attributes",
+    "workflow_name",
 )
 
 _REASONS = {"concurrency": "capacity", "pause": "retry_after", "probe": "headers"}
@@ -28,6 +29,11 @@ _REASONS = {"concurrency": "capacity", "pause": "retry_after", "probe": "headers
 def fan_out_name(name: str) -> str:
     """Return a name that does not change with the branches: without one of its own, a fan-out is a `FanOut`."""
     return "FanOut" if name.startswith("RunnableParallel<") else name
+
+
+def workflow_name(name: str) -> str:
+    """Return a name that does not change with the steps: LangChain puts their names between angle brackets."""
+    return fan_out_name(name.partition("<")[0] if name.startswith("Runnable") else name)
 
 
 def attempt_outcome(event: Event) -> str:

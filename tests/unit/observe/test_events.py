@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableGenerator, RunnableLambda
 
 from langchain_parallel_plus import (
     BranchPolicy,
@@ -24,7 +25,7 @@ from langchain_parallel_plus import (
 from langchain_parallel_plus.observe import Event, subscribe, subscribed, telling_synthesis
 from langchain_parallel_plus.observe import event as event_module
 from langchain_parallel_plus.testing import ScriptedChatModel
-from tests.modes import Mode
+from tests.modes import MODES, Mode
 
 RETRY = BranchPolicy(retry=RetryPolicy(max_attempts=2, initial_interval=0.001, jitter=False))
 
@@ -151,7 +152,11 @@ async def _sleep(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-def test_a_thread_that_returns_after_its_time_is_told_of() -> None:
+SYNC = pytest.mark.parametrize("sync", [one for one in MODES if one.sync], ids=str)
+
+
+@SYNC
+async def test_a_thread_that_returns_after_its_time_is_told_of(sync: Mode) -> None:
     events: list[Event] = []
     release, late = threading.Event(), threading.Event()
 
@@ -161,35 +166,51 @@ def test_a_thread_that_returns_after_its_time_is_told_of() -> None:
             late.set()
 
     def slow(_: Any) -> str:
-        release.wait(5)
+        release.wait(20)
         return "late"
 
     policy = BranchPolicy(timeout=TimeoutPolicy(attempt_timeout=0.02), on_failure="keep")
     with subscribed(listen):
-        RunnableParallelPlus(x=slow).with_policy(x=policy).invoke("in")
+        await sync.run(RunnableParallelPlus(x=slow).with_policy(x=policy), "in", None)
         release.set()
-        assert late.wait(5)
+        assert late.wait(20)
     [told] = _of(events, "attempt.late")
     assert (told.path, told.attempt, told.outcome) == (("x",), 1, "ok")
 
 
-def test_a_branch_that_returns_after_its_fan_out_is_told_of() -> None:
+@SYNC
+async def test_a_branch_that_returns_after_its_fan_out_is_told_of(sync: Mode) -> None:
     begun, release, late = threading.Event(), threading.Event(), threading.Event()
 
     def slow(_: Any) -> None:
         begun.set()
-        release.wait(5)
+        release.wait(20)
 
     def bad(_: Any) -> None:
-        begun.wait(5)  # else the other branch may never begin
+        begun.wait(20)  # else the other branch may never begin
         raise ConnectionError("down")
 
     fan_out = RunnableParallelPlus(slow=slow, bad=bad)
     with subscribed(lambda event: late.set() if event.kind == "branch.late" else None):
         with pytest.raises(ConnectionError):
-            fan_out.invoke("in")
+            await sync.run(fan_out, "in", None)
         release.set()
-        assert late.wait(5)
+        assert late.wait(20)
+
+
+def test_a_stream_that_is_closed_between_two_chunks_leaves_nothing_that_comes_late() -> None:
+    events: list[Event] = []
+
+    def chunks(_: Any) -> Iterator[int]:
+        yield from range(100)
+
+    policy = BranchPolicy(timeout=TimeoutPolicy(attempt_timeout=20))
+    fan_out = RunnableParallelPlus(x=RunnableGenerator(chunks)).with_policy(policy)
+    stream = fan_out.stream("in", {"max_concurrency": 1})  # so that the thread waits while the chunk is read
+    with subscribed(events.append):
+        next(stream)
+        stream.close()
+    assert not [event for event in events if event.kind.endswith(".late")]
 
 
 async def test_a_breaker_s_transitions_are_told(mode: Mode) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -16,6 +17,19 @@ from langchain_parallel_plus.observe.otel import OtelMode, configure_otel, follo
 
 Tree = list[Any]
 """Names, each followed by the list of what is inside it, if anything is."""
+
+
+class _Open(SpanProcessor):
+    """Which spans have begun and not ended."""
+
+    def __init__(self) -> None:
+        self.names: dict[int, str] = {}
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self.names[span.context.span_id] = span.name
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.names.pop(span.context.span_id)
 
 
 class Recorder:
@@ -26,7 +40,10 @@ class Recorder:
         self._reader = InMemoryMetricReader()
         self.tracers = TracerProvider()
         self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.open = _Open()
+        self.tracers.add_span_processor(self.open)
         self.meters = MeterProvider([self._reader])
+        self.expects_failure = False
 
     @property
     def spans(self) -> list[ReadableSpan]:
@@ -81,13 +98,20 @@ def recording(mode: OtelMode = "auto") -> Iterator[Recorder]:
     """Record what is written; nothing of it is left behind."""
     recorder = Recorder()
     configure_otel(mode, tracer_provider=recorder.tracers, meter_provider=recorder.meters)
+    remembered: list[Any] = []
+    make = follower.OtelFollower.__init__
+
+    def made(self: follower.OtelFollower, **given: Any) -> None:
+        make(self, **given)
+        remembered.extend([self._fan_outs, self._branches, self._syntheses])
+
     try:
-        yield recorder
-        for one in (follower._SPANS_TOO, follower._METRICS_ONLY):
-            assert not one._fan_outs
-            assert not one._branches
-            assert not one._syntheses
-            assert not one._failed, "an error was swallowed"
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(follower.OtelFollower, "__init__", made)
+            yield recorder
+        assert recorder.expects_failure or not any(remembered)
+        assert not recorder.open.names
+        assert follower.OtelFollower._failed == recorder.expects_failure, "an error was swallowed"
     finally:
         configure_otel()
         recorder.tracers.shutdown()

@@ -11,6 +11,7 @@ from langchain_parallel_plus import BranchPolicy, CircuitBreaker, RateLimiter, R
 from langchain_parallel_plus.errors import RequestTooLargeError
 from langchain_parallel_plus.limits import Cost
 from langchain_parallel_plus.observe.otel import semconv
+from langchain_parallel_plus.synthesis import JoinText, MapReduce
 from tests.modes import Mode
 from tests.unit.observe.otel.recorder import Recorder, recording
 from tests.unit.observe.otel.test_spans import RETRY, fails, same
@@ -97,6 +98,16 @@ async def test_a_limiters_waits_refusals_and_what_it_has_left_are_measured(mode:
         assert left["requests"] <= 1
 
 
+async def test_items_have_no_names_in_traces_and_metrics(mode: Mode) -> None:
+    with recording() as recorder:
+        await mode.run(MapReduce(same(), JoinText()), [f"text {n}" for n in range(12)], None)
+        branches = measured(recorder, "lcpp.branch.duration")
+    assert branches == [{"lcpp.fan_out.name": "map", "lcpp.branch.outcome": "ok"}]
+    items = recorder.named("map_item")
+    assert sorted(span.attributes["lcpp.item.index"] for span in items) == list(range(12))
+    assert not any("lcpp.branch.key" in span.attributes for span in items)
+
+
 def test_a_breaker_that_opens_is_counted() -> None:
     breaker = CircuitBreaker(failure_ratio=0.5, minimum_calls=1, window=60, open_for=30, name="search api")
     fan_out = RunnableParallelPlus(b=fails(9)).with_policy(BranchPolicy(breaker=breaker, on_failure="keep"))
@@ -127,7 +138,7 @@ def test_the_names_are_those_that_dashboards_know() -> None:
         *(f"lcpp.limiter.{name}" for name in ("name", "resource", "requested", "reason", "queue_depth")),
         *(f"lcpp.breaker.{name}" for name in ("name", "state", "from", "to")),
         *(f"lcpp.synthesis.{name}" for name in ("strategy", "inputs", "dropped", "agreement")),
-        *("lcpp.branch.wasted_s", "lcpp.error.kind", "lcpp.retry.delay_s", "lcpp.fallback.from"),
+        *("lcpp.item.index", "lcpp.branch.wasted_s", "lcpp.error.kind", "lcpp.retry.delay_s", "lcpp.fallback.from"),
         *("lcpp.hedge.delay_s", "lcpp.hedge.won", "lcpp.link.type"),
     }
 

@@ -36,7 +36,10 @@ async def test_without_an_sdk_nobody_follows_and_no_event_is_built(mode: Mode, m
 
 @pytest.mark.parametrize("policy", [BranchPolicy(), BranchPolicy(retry=RETRY)], ids=["plain", "policy"])
 async def test_without_an_sdk_a_branch_asks_a_few_times_whether_somebody_listens(policy: BranchPolicy) -> None:
-    """A count and no clock: each question is a tenth of a microsecond, and five microseconds are allowed."""
+    """A count and no clock: each question is a tenth of a microsecond, and five microseconds are allowed.
+
+    Four of them are LangChain's, of every run: whether to give it a handler of ours.
+    """
     folder = event.__file__.rpartition("/")[0]
 
     async def asked(branches: int) -> int:
@@ -55,7 +58,7 @@ async def test_without_an_sdk_a_branch_asks_a_few_times_whether_somebody_listens
             sys.setprofile(None)
         return calls
 
-    assert (await asked(30) - await asked(10)) / 20 <= (10 if policy.retry else 2)
+    assert (await asked(30) - await asked(10)) / 20 <= (14 if policy.retry else 6)
 
 
 def test_the_stand_ins_of_the_api_are_no_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,11 +105,10 @@ async def test_a_tracer_that_fails_does_not_end_the_run(
             raise ValueError("no more spans")
 
         patched.setattr(follower.OtelFollower, "_open", broken)
+        patched.setattr(follower.OtelFollower, "_failed", False)
         assert await mode.run(fan_out, "text", None) == {"a": "text", "b": "text"}
-        follower.OtelFollower._failed = False
-        for one in (follower._SPANS_TOO._fan_outs, follower._SPANS_TOO._branches):
-            one.clear()
         assert not recorder.spans
+        recorder.expects_failure = True
     assert [record.getMessage() for record in caplog.records if "OtelFollower" in record.getMessage()] == [
         "OtelFollower raised ValueError; its later errors are not logged"
     ]

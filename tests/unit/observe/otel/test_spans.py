@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -25,7 +26,7 @@ from langchain_parallel_plus import (
     TimeoutPolicy,
 )
 from langchain_parallel_plus.limits import Cost
-from langchain_parallel_plus.observe import Event, telling_synthesis
+from langchain_parallel_plus.observe import Event, subscribed, telling_synthesis
 from langchain_parallel_plus.observe.otel import follower
 from tests.modes import Mode
 from tests.unit.observe.otel.recorder import recording
@@ -161,6 +162,61 @@ async def test_a_fallback_is_linked_to_the_attempt_that_failed(mode: Mode) -> No
     assert fallback.attributes["lcpp.attempt.role"] == "fallback"
     assert fallback.attributes["lcpp.attempt.target"] == 1
     assert fallback.attributes["lcpp.fallback.from"] == 0
+
+
+async def test_a_fallback_that_is_tried_again_says_so_and_is_linked_once(mode: Mode) -> None:
+    policy = BranchPolicy(retry=RETRY, fallbacks=[fails(1)])
+    with recording() as recorder:
+        await mode.run(RunnableParallelPlus(b=fails(9)).with_policy(policy), "text", None)
+    *_, failed, first, second = recorder.named("attempt")
+    assert [link.context.span_id for link in first.links] == [failed.context.span_id]
+    assert not second.links
+    assert "lcpp.retry.delay_s" not in first.attributes
+    assert second.attributes["lcpp.retry.delay_s"] > 0
+
+
+class GraphBubbleUp(Exception):
+    """As LangGraph's: told by its name."""
+
+
+async def test_an_interrupt_is_no_error(mode: Mode) -> None:
+    def interrupt(value: Any) -> Any:
+        raise GraphBubbleUp("a question")
+
+    with recording() as recorder, pytest.raises(GraphBubbleUp):
+        await mode.run(RunnableParallelPlus(a=RunnableLambda(interrupt), b=same(), name="n"), "text", None)
+    assert {described(span) for span in recorder.spans} == {("UNSET", None)}
+    assert not any("error.type" in span.attributes for span in recorder.spans)
+
+
+def test_a_nested_fan_out_that_nobody_waits_for_any_more_is_no_error() -> None:
+    begun, release, over = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(value: Any) -> Any:
+        begun.set()
+        release.wait(20)
+        return value
+
+    def bad(value: Any) -> Any:
+        begun.wait(20)
+        raise ConnectionError("down")
+
+    fan_out = RunnableParallelPlus(a=RunnableParallelPlus(x=RunnableLambda(slow), name="inner"), b=RunnableLambda(bad))
+    with recording() as recorder, subscribed(lambda event: over.set() if _inner_ended(event) else None):
+        with pytest.raises(ConnectionError):
+            fan_out.invoke("text")
+        assert over.wait(20)
+        release.set()
+        for _ in range(2000):  # the event is told to us before it is told to traces
+            if recorder.named("invoke_workflow inner"):
+                break
+            time.sleep(0.01)
+    assert described(recorder.span("invoke_workflow inner")) == ("UNSET", None)
+    assert described(recorder.span("branch x")) == ("UNSET", None)
+
+
+def _inner_ended(event: Event) -> bool:
+    return event.kind == "fan_out.end" and event.path == ("a",)
 
 
 async def test_a_policy_that_allows_for_one_attempt_has_no_span_for_it(mode: Mode) -> None:
@@ -360,10 +416,12 @@ def test_a_wait_that_ends_in_a_refusal_is_an_error() -> None:
 
 
 def test_a_hedge_is_linked_to_the_call_beside_it() -> None:
+    write = follower.OtelFollower(spans=True)
+
     def told(kind: Any, attempt: int | None = None, role: str = "primary", at: float = 0.0, **facts: Any) -> None:
         detail = {"role": role, "target": 0, "run": None, "several": True, "own": True}
         event = Event(kind=kind, at=at, run_id=RUN, path=("model",), unit=-1, attempt=attempt, detail=detail, **facts)
-        follower._SPANS_TOO(event)
+        write(event)
 
     with recording() as recorder:
         told("policy.start")
