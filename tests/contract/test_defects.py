@@ -84,7 +84,7 @@ def test_a_timeout_is_honest_where_a_thread_cannot_be_stopped(late: Any, seconds
             output |= chunk
     else:
         output = fan_out.invoke("abc")
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - began < 2
     going_on.set()
     assert ended.wait(5)
     time.sleep(0.02)

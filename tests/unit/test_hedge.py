@@ -157,7 +157,7 @@ async def test_without_a_policy_nothing_is_hedged(mode: Mode, slow: Any) -> None
 async def test_the_first_call_may_still_win(mode: Mode, under: Any, slow: Any) -> None:
     calls = slow((1, 2), {2: KeyError("the hedge's")})
     if mode.sync:
-        threading.Timer(0.1, calls.release.set).start()
+        threading.Timer(0.5, calls.release.set).start()
         calls.fail = {}
         assert (await mode.run(under(calls.runnable, BranchPolicy(hedge=soon())), "in")).startswith("call ")
     else:
@@ -167,7 +167,7 @@ async def test_the_first_call_may_still_win(mode: Mode, under: Any, slow: Any) -
         async def late(value: Any) -> str:
             if calls.begun == 0:
                 calls.begun += 1
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.5)
                 return "call 1"
             return await original(value)
 
@@ -179,12 +179,12 @@ async def test_the_first_call_may_still_win(mode: Mode, under: Any, slow: Any) -
 @ALL
 async def test_when_both_fail_the_first_calls_error_is_raised_and_it_is_one_attempt(mode: Mode, slow: Any) -> None:
     calls = slow((1,), {1: ConnectionError("the first"), 2: KeyError("the hedge's")})
-    threading.Timer(0.1, calls.release.set).start()
+    threading.Timer(0.5, calls.release.set).start()
 
     async def fails(_: Any) -> str:
         calls.begun += 1
         if calls.begun == 1:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
             raise ConnectionError("the first")
         raise KeyError("the hedge's")
 
@@ -197,7 +197,7 @@ async def test_when_both_fail_the_first_calls_error_is_raised_and_it_is_one_atte
 @ALL
 async def test_each_attempt_is_hedged_anew(mode: Mode, slow: Any) -> None:
     calls = slow((2,), {1: ConnectionError("at once")})
-    policy = BranchPolicy(hedge=soon(), retry=RetryPolicy(initial_interval=0.001))
+    policy = BranchPolicy(hedge=HedgePolicy(0.3), retry=RetryPolicy(initial_interval=0.001))
     assert await mode.run(alone(calls.runnable, policy), "in") == "call 3!"
 
 
@@ -224,12 +224,12 @@ async def test_hedges_are_bounded_by_a_share_of_the_calls(mode: Mode) -> None:
 
     def work(_: Any) -> str:
         begun.append(1)
-        time.sleep(2.5 * DELAY)
+        time.sleep(8 * DELAY)
         return "x"
 
     async def awork(_: Any) -> str:
         begun.append(1)
-        await asyncio.sleep(2.5 * DELAY)
+        await asyncio.sleep(8 * DELAY)
         return "x"
 
     step = alone(RunnableLambda(work, afunc=awork), policy)
@@ -289,7 +289,7 @@ async def test_a_model_call_in_a_hedge_is_admitted_at_once_or_not_made(mode: Mod
         answer = model.invoke("hi").content
         calls.append(1)
         if len(calls) == 1:
-            released.wait(0.2)
+            released.wait(0.6)
             return "first"
         return answer
 
@@ -297,7 +297,7 @@ async def test_a_model_call_in_a_hedge_is_admitted_at_once_or_not_made(mode: Mod
         answer = (await model.ainvoke("hi")).content
         calls.append(1)
         if len(calls) == 1:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.6)
             return "first"
         return answer
 
@@ -318,12 +318,12 @@ async def test_a_hedge_takes_no_more_than_the_cap(mode: Mode, slow: Any) -> None
 
     def work(_: Any) -> str:
         begun.append(1)
-        time.sleep(0.1)
+        time.sleep(0.5)
         return "x"
 
     async def awork(_: Any) -> str:
         begun.append(1)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
         return "x"
 
     step = plus(x=RunnableLambda(work, afunc=awork)).with_policy(BranchPolicy(hedge=soon()))
@@ -446,17 +446,17 @@ async def test_a_stream_that_waits_for_its_input_is_not_hedged(mode: Mode, slow:
     def late(inputs: Iterator[Any]) -> Iterator[str]:
         for _ in inputs:
             yield "a"
-            time.sleep(5 * DELAY)
+            time.sleep(0.6)
             yield "b"
 
     async def alate(inputs: AsyncIterator[Any]) -> AsyncIterator[str]:
         async for _ in inputs:
             yield "a"
-            await asyncio.sleep(5 * DELAY)
+            await asyncio.sleep(0.6)
             yield "b"
 
     answer = RunnableLambda(calls.call, afunc=calls.acall)  # reads its input whole
-    chain = RunnableGenerator(late, alate) | alone(answer, BranchPolicy(hedge=soon()))
+    chain = RunnableGenerator(late, alate) | alone(answer, BranchPolicy(hedge=HedgePolicy(0.4)))
     assert await mode.run(chain, "in") == "call 1"
     assert calls.begun == 1
 
