@@ -108,7 +108,7 @@ def branches(draw: st.DrawFn) -> BranchReport:
         "backoff_log": backoffs,
         "capped": draw(st.booleans()),
     }
-    return branch(draw(st.text(min_size=1, max_size=3)), began, ended, **facts)  # type: ignore[arg-type]
+    return branch(draw(st.text("ab/<é", min_size=1, max_size=3)), began, ended, **facts)  # type: ignore[arg-type]
 
 
 ROLES = ["primary", "retry", "fallback", "hedge"]
