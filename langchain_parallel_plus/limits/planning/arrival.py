@@ -4,7 +4,8 @@ A bucket refills from the arrival of a call on, and a call may arrive seconds af
 them are let go together, the event loop has to send all of them. A schedule that counts from admission would count on
 quota that the server has not earned. So what a call takes is *held* until the call is known to have arrived: it has
 been answered, refused or given up; or, where no answer tells, some seconds have passed. Only from then on it is earned
-back. However late the calls arrive, and in whatever order, the server has at least what this schedule says.
+back. However late the calls arrive within `ARRIVED_AFTER`, and in whatever order, the server has at least what this
+schedule says.
 """
 
 from __future__ import annotations
