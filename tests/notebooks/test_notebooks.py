@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from langchain_parallel_plus import RunnableParallelPlus, collect_report
+
 ROOT = Path(__file__).parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SWITCH = 'ChatOpenAI(model="gpt-4o-mini", max_retries=0) if REAL_OPENAI else'
@@ -119,3 +121,14 @@ def test_their_text_names_only_what_exists() -> None:
         assert names <= known, f"{path.name}: {sorted(names - known)}"
         for link in re.findall(r"\]\(([^)#]+)\)", text):
             assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+@each_notebook
+def test_the_reports_shown_are_those_of_this_version(path: Path) -> None:
+    """What is kept in the files must be run anew when reports change: nobody else compares it."""
+    with collect_report() as report:
+        RunnableParallelPlus(length=len).invoke("text")
+    legend = str(report).splitlines()[-1]
+    shown = [_shown(output) for cell in _cells(_read(path), "code") for output in cell["outputs"]]
+    legends = {line for text in shown for line in text.splitlines() if line.startswith("bars: ")}
+    assert legends <= {legend}

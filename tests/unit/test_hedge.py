@@ -347,15 +347,15 @@ async def test_an_open_breaker_refuses_the_hedge(mode: Mode, slow: Any) -> None:
 
     def work(_: Any) -> str:
         opens(time.monotonic())
-        time.sleep(0.1)
+        time.sleep(0.5)
         return "x"
 
     async def awork(_: Any) -> str:
         opens(asyncio.get_running_loop().time())
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
         return "x"
 
-    step = alone(RunnableLambda(work, afunc=awork), BranchPolicy(hedge=soon(), breaker=breaker))
+    step = alone(RunnableLambda(work, afunc=awork), BranchPolicy(hedge=HedgePolicy(0.3), breaker=breaker))
     assert await mode.run(step, "in") == "x"
     assert len(begun) == 1
 
