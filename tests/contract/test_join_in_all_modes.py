@@ -24,7 +24,7 @@ from tests.contract.aftermath import left_nothing, left_nothing_in_tasks
 from tests.contract.probes import Runs, plus
 from tests.modes import MODES, Mode
 
-UNIT = 0.03
+UNIT = 0.1
 """Real seconds of a virtual one, for threads."""
 
 

@@ -106,7 +106,7 @@ async def test_an_attempt_that_takes_too_long_is_repeated(mode: Mode, under_poli
             release.wait(5)
         return value
 
-    policy = BranchPolicy(retry=QUICK, timeout=TimeoutPolicy(attempt_timeout=0.05))
+    policy = BranchPolicy(retry=QUICK, timeout=TimeoutPolicy(attempt_timeout=0.4))
     assert await mode.run(under_policy(hangs_once, policy), "in", None) == "in"
     release.set()
     assert len(calls) == 2
@@ -114,7 +114,7 @@ async def test_an_attempt_that_takes_too_long_is_repeated(mode: Mode, under_poli
 
 async def test_a_fallback_saves_a_branch_that_timed_out(mode: Mode, under_policy: Any) -> None:
     release = threading.Event()
-    policy = BranchPolicy(timeout=TimeoutPolicy(run_timeout=0.05), fallbacks=[lambda _: "instead"])
+    policy = BranchPolicy(timeout=TimeoutPolicy(run_timeout=0.4), fallbacks=[lambda _: "instead"])
     assert await mode.run(under_policy(lambda _: release.wait(5), policy), "in", None) == "instead"
     release.set()
 
