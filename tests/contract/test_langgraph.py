@@ -159,12 +159,12 @@ async def test_an_interrupt_after_the_hedge_has_begun_is_raised_at_once(mode: Mo
 
     def asks(_: Any) -> str:
         begun.append(1)
-        time.sleep(0.1 if len(begun) == 1 else 5)
+        time.sleep(0.5 if len(begun) == 1 else 5)
         raise GraphInterrupt(())
 
     async def aasks(_: Any) -> str:
         begun.append(1)
-        await asyncio.sleep(0.1 if len(begun) == 1 else 5)
+        await asyncio.sleep(0.5 if len(begun) == 1 else 5)
         raise GraphInterrupt(())
 
     began = time.monotonic()
