@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ("SafeNames", "escaped")
 
-_OPENERS: Final = "<\uff1c\ufe64\u2039\u2329\u3008\u27e8\u276e\u276c\u1438\u02c2\u29fc\u2770\u226e\U0001f878"
+_OPENERS: Final = (
+    "<\uff1c\ufe64\u2039\u2329\u3008\u27e8\u276e\u276c\u1438\u02c2\u29fc\u2770\u226e\u226a\u300a\u27ea\U0001f878"
+)
 """Less-than signs, and what looks like one."""
 _OPENER: Final = re.compile(f"[{_OPENERS}]")
 _BARS: Final = "|\uff5c\u2223\u01c0"
@@ -27,18 +29,19 @@ _MARKERS: Final = (
     *("startofturn", "endofturn", "bos>", "eos>", "s>", "sys>", "unk>", "pad>"),  # Gemma, Llama, Mistral
 )
 _LONGEST: Final = max(map(len, _MARKERS))
-# Possessive, as this reads untrusted text: going back and forth over a page of white space takes minutes.
-_SQUARE: Final = re.compile(
-    r"\[(?=\s*+/?+\s*+(?:inst|system_prompt|available_tools|tool_calls|tool_results)\s*+\])", re.IGNORECASE
-)
+_SQUARES: Final = re.compile("[\\[\uff3b\u27e6\u301a\u3010\u2045]")
+_SQUARES_END: Final = "]\uff3d\u27e7\u301b\u3011\u2046"
+_IN_SQUARES: Final = ("inst", "systemprompt", "availabletools", "toolcalls", "toolresults")  # Mistral, Llama 2
 
 # Letters of other scripts that look like those of the markers (Unicode's confusables.txt, the lower-case ones).
 # NFKD has made the mathematical, full-width and circled letters plain before.
 _LOOKS_LIKE: Final = str.maketrans(
     "\u0430\u0441\u0501\u0435\u04bb\u0456\u043c\u043e\u0440\u0455\u0442\u0443\u044c\u0432\u0433\u043d\u0578\u057d"
     "\u03b1\u03b9\u03bd\u03bf\u03c1\u03c4\u03c5\u0251\u0261\u0131\u0269\u0299\u0280\u1d00\u0274\u1d04\u029c\u1d0d"
-    "\u026a\ua731\u0262\u1d18\u1d1b\u029f\u1d1c\u1d0f\u1d05\u1d07\u13c2",
-    "acdehimopstybbrhnuaivoptuagiibranchmisgptluodeh",
+    "\u026a\ua731\u0262\u1d18\u1d1b\u029f\u1d1c\u1d0f\u1d05\u1d07\u13c2"
+    "\ua4d0\ua4da\ua4d3\ua4d4\ua4d6\ua4df\ua4e0\ua4e1\ua4e2\ua4e3\ua4e6\ua4e7\ua4ec\ua4ee\ua4f0\ua4f2\ua4f3\ua4f4\ua4d1"
+    "\u13aa\u13f4\u13df\u13a0\u13ac\u13c0\u13bb\u13a5\u13de\u13b7\u13e2\u13a1\u13d2\u13da\u13a2\u13d9\u13bd",
+    "acdehimopstybbrhnuaivoptuagiibranchmisgptluodehbcdtgmnlsrvhyaeioupabcdeghilmprrstvy",
 )
 
 # Line ends of all kinds become "\n". Then go: control characters, marks that reverse the direction of text, and the
@@ -63,7 +66,7 @@ def escaped(text: str) -> str:
     """
     shown = _SURROGATE.sub("\ufffd", _CONTROL.sub("", _LINE_END.sub("\n", text)))
     shown = _OPENER.sub(lambda found: "&lt;" if _begins_marker(shown, found.end()) else found.group(), shown)
-    return _SQUARE.sub("&#91;", shown)
+    return _SQUARES.sub(lambda found: "&#91;" if _is_in_squares(shown, found.end()) else found.group(), shown)
 
 
 class SafeNames(dict[str, str]):
@@ -111,6 +114,18 @@ def _begins_marker(text: str, start: int) -> bool:
     return False
 
 
+def _is_in_squares(text: str, start: int) -> bool:
+    """Return whether what follows a `[`, up to its end, reads as a control token of a chat format."""
+    read = ""
+    for position in range(start, len(text)):
+        if text[position] in _SQUARES_END:
+            return read in _IN_SQUARES
+        read += _letters(text[position])
+        if not any(token.startswith(read) for token in _IN_SQUARES):
+            return False
+    return False
+
+
 def _letters(character: str) -> str:
     """Return what a reader takes `character` for: nothing, if it is unseen, a space, a slash or an accent."""
     plain = unicodedata.normalize("NFKD", character).casefold().translate(_LOOKS_LIKE)
@@ -119,5 +134,6 @@ def _letters(character: str) -> str:
 
 def _passed_over(character: str) -> bool:
     return (
-        character in "/\\_-!?\u2044\u2215\u29f8\u115f\u1160\u3164\uffa0" or unicodedata.category(character)[0] in "MCZ"
+        character in "/\\_-!?*~'\"\u2044\u2215\u2571\u29f8\u115f\u1160\u3164\uffa0"
+        or unicodedata.category(character)[0] in "MCZ"
     )

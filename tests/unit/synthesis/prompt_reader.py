@@ -15,11 +15,14 @@ _BLOCK = re.compile(
     re.DOTALL,
 )
 
-_OPENERS = re.compile(r"[<\uff1c\ufe64\u2039\u2329\u3008\u27e8\u276e\u276c\u1438\u02c2\u2770\u226e]")
-_HOMOGLYPHS = str.maketrans("\u0430\u0441\u04bb\u03b1\u0280\u0455\u2044\u2215", "achars//")
-_TAG = re.compile(r"<[\s/\\_!-]*(branch|missing|digest)")
+_OPENERS = re.compile(r"[<\uff1c\ufe64\u2039\u2329\u3008\u27e8\u276e\u276c\u1438\u02c2\u2770\u226e\u226a\u300a\u27ea]")
+_HOMOGLYPHS = str.maketrans(
+    "\u0430\u0441\u04bb\u03b1\u0280\u0455\u2044\u2215\u2571\ua4d0\ua4ee\ua4e0\u13aa\u13f4\u13a1\u13df\u13bb\u301a\u301b",
+    "achars///banabrch[]",
+)
+_TAG = re.compile(r"<[\s/\\_!*~'\"-]*(branch|missing|digest)")
 _CONTROL = re.compile(
-    r"<[\s/]*[|\uff5c]|\[\s*/?\s*(?:inst|system_prompt|available_tools)\s*\]"
+    r"<[\s/]*[|\uff5c]|\[[\s*]*/?[\s*]*(?:inst|system_prompt|available_tools)[\s*]*\]"
     r"|<[\s/]*(?:system|user|assistant|instruction|developer|human|tool|bos>|eos>|s>|unk>|start_of_turn|end_of_turn)"
 )
 
