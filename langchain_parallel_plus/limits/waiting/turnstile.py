@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from langchain_parallel_plus.errors import LimiterError, LimiterTimeoutError, QuotaExhaustedError
 from langchain_parallel_plus.limits.planning.lanes import Request, RequestState
+from langchain_parallel_plus.limits.waiting.crowd import Crowd
 from langchain_parallel_plus.limits.waiting.waiters import Leader, ThreadWaiter
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Turnstile:
         self.lock = threading.Lock()
         self._closure: Closure | None = None
         self._leader = Leader(self._tick)
+        self._crowd: Crowd[Entrant] = Crowd()
 
     @property
     def closed(self) -> str | None:
@@ -81,10 +83,19 @@ class Turnstile:
             now = self.clock()
             if self._closure is not None:
                 self._check_open(now)
+            if self.planner.admit(amounts, slots, now):
+                return True
+            if not self.planner.queued:
+                return False
+        self.dispatch()
+        with self.lock:
+            now = self.clock()
+            self._check_open(now)
             return self.planner.admit(amounts, slots, now)
 
     def expected_wait(self, entrant: Entrant) -> float:
         """Return the seconds that `entrant` would wait; infinite if it would be refused."""
+        self.dispatch()
         with self.lock:
             now = self.clock()
             if self._closure is not None and now < self._closure.until:
@@ -97,6 +108,7 @@ class Turnstile:
         Raises:
             LimiterTimeoutError: It would have to wait longer than `within` seconds; nothing was queued.
         """
+        self.dispatch()
         with self.lock:
             now = self.clock()
             if self._closure is not None:
@@ -106,6 +118,7 @@ class Turnstile:
                 return
             if within is not None and (wait := self.planner.forecast(entrant, now) - now) > within:
                 raise self._too_late(f"would admit a request in {wait:.3g} s, and there are {max(within, 0):.3g} s")
+            entrant.unattended = True
             self.planner.submit(entrant, now)
         self.dispatch()
 
@@ -115,6 +128,7 @@ class Turnstile:
         Raises:
             LimiterTimeoutError: It would have to wait; nothing was taken.
         """
+        self.dispatch()
         with self.lock:
             now = self.clock()
             if self._closure is not None:
@@ -129,6 +143,7 @@ class Turnstile:
         Raises:
             LimiterTimeoutError: That is longer than `within` seconds; nothing was taken.
         """
+        self.dispatch()
         with self.lock:
             now = self.clock()
             if self._closure is not None:
@@ -146,9 +161,11 @@ class Turnstile:
         if entrant.settled:
             self.release(entrant)
             return
+        if entrant.state is RequestState.CANCELLED:
+            return  # without the lock: a task that is collected as garbage comes here too, whoever holds it
         with self.lock:
             self._check_generation(entrant)
-            changed = self.planner.cancel(entrant, self.clock())
+            changed = self._cancel(entrant)
         if changed:
             if entrant.waiter is not None:
                 entrant.waiter.wake()
@@ -214,6 +231,7 @@ class Turnstile:
             dropped = self.planner.drop_queue()
             for entrant in dropped:
                 entrant.error = self._exhausted(self._closure, now)
+                self._crowd.leave(entrant.waiter)
         for entrant in dropped:
             if entrant.waiter is not None:
                 entrant.waiter.wake()
@@ -227,7 +245,9 @@ class Turnstile:
         """Let `waiter` wait for `entrant`; return when it should be through, on the clock, if all goes as planned."""
         with self.lock:
             if entrant.state is RequestState.QUEUED:
-                entrant.waiter = waiter
+                self._crowd.leave(entrant.waiter)
+                self._crowd.join(waiter, entrant)
+                entrant.waiter, entrant.unattended = waiter, False
             due = self.planner.horizon(self.clock())
         self.dispatch(waiter if isinstance(waiter, ThreadWaiter) else None)
         return due
@@ -253,7 +273,9 @@ class Turnstile:
         if awake is None and not self.planner.queued:
             return
         with self.lock:
+            lost = self._drop_lost()
             grants = self._advance(awake)
+        del lost  # and with them their tasks, which withdraw
         for entrant in grants:
             if entrant.waiter is not None and not entrant.waiter.wake():
                 self.withdraw(entrant)
@@ -262,6 +284,7 @@ class Turnstile:
         """Forget the parent's threads and loops; keep what is taken of the quota."""
         self.lock = threading.Lock()
         self._leader = Leader(self._tick)
+        self._crowd = Crowd()
         self.planner.forget_queue()
         self.planner.slots_used = 0
         self.generation += 1
@@ -274,6 +297,7 @@ class Turnstile:
             grants, wake_at = self.planner.advance(now)
             for entrant in grants:
                 entrant.passed = now
+                self._crowd.leave(entrant.waiter)
                 self.waited_seconds += now - entrant.submitted
             passed += grants
             if wake_at is None or self._arm(wake_at, now, awake):
@@ -286,8 +310,18 @@ class Turnstile:
             return True  # a head without waiter has yet to begin waiting, and then comes here itself
         if self._leader.appoint(head.waiter, wake_at, now, is_awake=head.waiter is awake):
             return True
-        self.planner.cancel(head, now)
+        self._cancel(head)
         return False
+
+    def _drop_lost(self) -> list[Entrant]:
+        lost = self._crowd.lost()
+        for entrant in lost:
+            self._cancel(entrant)
+        return lost
+
+    def _cancel(self, entrant: Entrant) -> bool:
+        self._crowd.leave(entrant.waiter)
+        return self.planner.cancel(entrant, self.clock())
 
     def _tick(self, number: int) -> None:
         with self.lock:

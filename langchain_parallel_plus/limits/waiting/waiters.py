@@ -54,17 +54,17 @@ class ThreadWaiter:
 class LoopWaiter:
     """A task that waits on a future of its loop."""
 
-    __slots__ = ("_loop", "_thread", "_timers", "future")
+    __slots__ = ("_thread", "_timers", "future", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._thread = threading.get_ident()
         self.future: asyncio.Future[None] = loop.create_future()
         self._timers: list[asyncio.TimerHandle] = []
 
     def later(self, delay: float, function: Callable[..., object], *args: object) -> None:
         """Call `function` in `delay` seconds, unless the wait is over by then. On the waiter's own thread only."""
-        self._timers.append(self._loop.call_later(max(delay, 0.0), function, *args))
+        self._timers.append(self.loop.call_later(max(delay, 0.0), function, *args))
 
     def cancel_timers(self) -> None:
         """End the wait."""
@@ -77,14 +77,14 @@ class LoopWaiter:
 
     def arm(self, delay: float, tick: Callable[[], None]) -> bool:
         """Set a timer on the loop."""
-        return self._call(self._loop.call_later, delay, tick)
+        return self._call(self.loop.call_later, delay, tick)
 
     def _call(self, function: Callable[..., object], *args: object) -> bool:
         try:
-            if threading.get_ident() == self._thread and not self._loop.is_closed():
+            if threading.get_ident() == self._thread and not self.loop.is_closed():
                 function(*args)
             else:
-                self._loop.call_soon_threadsafe(function, *args)
+                self.loop.call_soon_threadsafe(function, *args)
         except RuntimeError:  # the loop is closed
             return False
         return True
