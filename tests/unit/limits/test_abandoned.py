@@ -134,3 +134,18 @@ def test_tickets_that_nobody_waits_for_take_no_more_than_their_time(provider: st
     clock.time = 1_000.0
     assert limiter.acquire(timeout=15)
     assert limiter.statistics().queued == 0
+
+
+@pytest.mark.looptime(start=0)
+async def test_tasks_behind_tickets_that_nobody_waits_for_are_woken_at_their_time() -> None:
+    def now() -> float:
+        return asyncio.get_running_loop().time()
+
+    limiter = RateLimiter(requests_per_minute=60, burst=1, clock=now)
+    limiter.acquire()
+    times = []
+    for _ in range(3):
+        limiter.reserve()
+        await limiter.aacquire()
+        times.append(now())
+    assert times == pytest.approx([2 / UTILISATION, 4 / UTILISATION, 6 / UTILISATION], abs=1e-3)
