@@ -64,6 +64,7 @@ class Account:
         """Return whether requests wait or are refused, or the provider has refused one in the last `calm` seconds."""
         turnstile, planner = self.turnstile, self.turnstile.planner
         refused = max(planner.paused_until, self.steering.care.decreased_at + calm)
+        turnstile.dispatch()
         return planner.queued > 0 or turnstile.closed is not None or turnstile.clock() < refused
 
     @property

@@ -81,6 +81,8 @@ class Acquisition(BaseRateLimiter):
     ) -> Ticket:
         """Queue for `cost` and return the ticket to wait for, settle, cancel and release.
 
+        A ticket is admitted when its turn comes, waited for or not: `cancel` one that is not wanted any more.
+
         Args:
             cost: By default one request of average size.
             lane: Requests are first come, first served within a lane, and lanes share the quota by `weight`.

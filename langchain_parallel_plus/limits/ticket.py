@@ -36,6 +36,8 @@ class Ticket:
     @property
     def granted(self) -> bool:
         """Whether the request was admitted, and was not cancelled since."""
+        if self._entrant.state is RequestState.QUEUED:
+            self._account.turnstile.dispatch()
         return self._entrant.state is RequestState.GRANTED
 
     @property

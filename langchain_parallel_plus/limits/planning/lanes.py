@@ -45,6 +45,8 @@ class Request:
     share: float = 0.0
     number: int = 0
     """Order of arrival."""
+    unattended: bool = False
+    """Nobody waits for it, so it is admitted at its time, however much later the planner gets to know of that."""
 
 
 R = TypeVar("R", bound=Request)

@@ -138,20 +138,23 @@ class Planner(Generic[R]):
 
     def advance(self, now: float) -> Advance[R]:
         """Admit everything that is due by `now`."""
-        if self._flights is not None:
-            self._flights.advance(now)
         grants: list[R] = []
         while (request := self._queue.head()) is not None:
+            moment = min(self._due(request)[0], now) if request.unattended else now
+            self._land(moment)
             if request.slots and not self._has_slots(request.slots):
                 return Advance(grants, None)
             due, bound = self._due(request)
-            if due > now:
+            if due > moment:
+                if moment < now:
+                    continue  # something has arrived by then, and moved it on
                 return Advance(grants, due)
             self._queue.pop()
-            if not bound and now > request.submitted:
+            if not bound and moment > request.submitted:
                 bound = self._last_bound  # free to go, but behind others: what held them held it
-            self._grant(request, max(due, now - self._catch_up), bound, now)
+            self._grant(request, max(due, moment - self._catch_up), bound, moment)
             grants.append(request)
+        self._land(now)
         return Advance(grants, None)
 
     def head(self) -> R | None:
@@ -297,6 +300,10 @@ class Planner(Generic[R]):
             if amount and not bucket.admits(amount, now):
                 return False
         return self.provider is None or self.provider.due(amounts)[0] <= now
+
+    def _land(self, now: float) -> None:
+        if self._flights is not None:
+            self._flights.advance(now)
 
     def _has_slots(self, slots: int) -> bool:
         return self.slots is None or self.slots_used + slots <= self.slots

@@ -67,7 +67,7 @@ async def wait_in_task(turnstile: Turnstile, entrant: Entrant, timeout: float | 
 
 
 def _look_after(turnstile: Turnstile, entrant: Entrant, waiter: LoopWaiter) -> None:
-    turnstile.dispatch()
+    turnstile.dispatch(waiter)
     if entrant.state is RequestState.QUEUED:
         again = max(_GRACE, turnstile.clock() - entrant.submitted)
         waiter.later(again, _look_after, turnstile, entrant, waiter)

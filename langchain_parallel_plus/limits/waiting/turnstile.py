@@ -1,10 +1,10 @@
 """One planner and everyone who waits at it: any number of threads and of event loops at once.
 
-Whoever waits at the head has the one exact timer (the leader). When it fires, everything due is admitted, the admitted
-are woken where they live, and the next head gets the timer: on the running loop, on another loop, or as the time-out
-of a thread. Nobody polls. A leader can die or stall (its loop was closed, or a callback blocks it); so every waiter
-also has a coarse timer of its own, past the time at which it should be through, and every arrival, release and refund
-runs the same dispatch.
+One of those who wait has the one exact timer (the leader): the thread at the head, or else any thread, as its time-out;
+where only tasks wait, the loop that runs, or that of the head. When it fires, everything due is admitted, the admitted
+are woken where they live, and the timer is kept or handed on. Nobody polls. A loop can die or stall (it was closed, or
+a callback blocks it); so every waiter also has a coarse timer of its own, past the time at which it should be through,
+and every arrival, release and refund runs the same dispatch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from langchain_parallel_plus.errors import LimiterError, LimiterTimeoutError, QuotaExhaustedError
 from langchain_parallel_plus.limits.planning.lanes import Request, RequestState
+from langchain_parallel_plus.limits.waiting.crowd import Crowd
 from langchain_parallel_plus.limits.waiting.waiters import Leader, ThreadWaiter
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Turnstile:
         self.lock = threading.Lock()
         self._closure: Closure | None = None
         self._leader = Leader(self._tick)
+        self._crowd: Crowd[Entrant] = Crowd()
 
     @property
     def closed(self) -> str | None:
@@ -81,10 +83,19 @@ class Turnstile:
             now = self.clock()
             if self._closure is not None:
                 self._check_open(now)
+            if self.planner.admit(amounts, slots, now):
+                return True
+            if not self.planner.queued:
+                return False
+        self.dispatch()
+        with self.lock:
+            now = self.clock()
+            self._check_open(now)
             return self.planner.admit(amounts, slots, now)
 
     def expected_wait(self, entrant: Entrant) -> float:
         """Return the seconds that `entrant` would wait; infinite if it would be refused."""
+        self.dispatch()
         with self.lock:
             now = self.clock()
             if self._closure is not None and now < self._closure.until:
@@ -97,6 +108,7 @@ class Turnstile:
         Raises:
             LimiterTimeoutError: It would have to wait longer than `within` seconds; nothing was queued.
         """
+        self.dispatch()
         with self.lock:
             now = self.clock()
             if self._closure is not None:
@@ -106,6 +118,7 @@ class Turnstile:
                 return
             if within is not None and (wait := self.planner.forecast(entrant, now) - now) > within:
                 raise self._too_late(f"would admit a request in {wait:.3g} s, and there are {max(within, 0):.3g} s")
+            entrant.unattended = True
             self.planner.submit(entrant, now)
         self.dispatch()
 
@@ -115,6 +128,7 @@ class Turnstile:
         Raises:
             LimiterTimeoutError: It would have to wait; nothing was taken.
         """
+        self.dispatch()
         with self.lock:
             now = self.clock()
             if self._closure is not None:
@@ -129,6 +143,7 @@ class Turnstile:
         Raises:
             LimiterTimeoutError: That is longer than `within` seconds; nothing was taken.
         """
+        self.dispatch()
         with self.lock:
             now = self.clock()
             if self._closure is not None:
@@ -146,9 +161,11 @@ class Turnstile:
         if entrant.settled:
             self.release(entrant)
             return
+        if entrant.state is RequestState.CANCELLED:
+            return  # without the lock: a task that is collected as garbage comes here too, whoever holds it
         with self.lock:
             self._check_generation(entrant)
-            changed = self.planner.cancel(entrant, self.clock())
+            changed = self._cancel(entrant)
         if changed:
             if entrant.waiter is not None:
                 entrant.waiter.wake()
@@ -214,6 +231,7 @@ class Turnstile:
             dropped = self.planner.drop_queue()
             for entrant in dropped:
                 entrant.error = self._exhausted(self._closure, now)
+                self._crowd.leave(entrant.waiter)
         for entrant in dropped:
             if entrant.waiter is not None:
                 entrant.waiter.wake()
@@ -227,9 +245,11 @@ class Turnstile:
         """Let `waiter` wait for `entrant`; return when it should be through, on the clock, if all goes as planned."""
         with self.lock:
             if entrant.state is RequestState.QUEUED:
-                entrant.waiter = waiter
+                self._crowd.leave(entrant.waiter)
+                self._crowd.join(waiter, entrant)
+                entrant.waiter, entrant.unattended = waiter, False
             due = self.planner.horizon(self.clock())
-        self.dispatch(waiter if isinstance(waiter, ThreadWaiter) else None)
+        self.dispatch(waiter)
         return due
 
     def leads_until(self, waiter: ThreadWaiter) -> float | None:
@@ -244,16 +264,18 @@ class Turnstile:
             entrant.error = self._too_late(f"did not admit a request within {timeout:.3g} s")
         self.withdraw(entrant)
 
-    def dispatch(self, awake: ThreadWaiter | None = None) -> None:
+    def dispatch(self, awake: Waiter | None = None) -> None:
         """Let through whoever is due, and see to the next timer.
 
         Args:
-            awake: The thread that calls, which will look up its own time-out.
+            awake: The waiter that calls: a thread, which will look up its own time-out, or one on a loop that runs.
         """
-        if awake is None and not self.planner.queued:
+        if not isinstance(awake, ThreadWaiter) and not self.planner.queued:
             return
         with self.lock:
+            lost = self._drop_lost()
             grants = self._advance(awake)
+        del lost  # and with them their tasks, which withdraw
         for entrant in grants:
             if entrant.waiter is not None and not entrant.waiter.wake():
                 self.withdraw(entrant)
@@ -262,37 +284,55 @@ class Turnstile:
         """Forget the parent's threads and loops; keep what is taken of the quota."""
         self.lock = threading.Lock()
         self._leader = Leader(self._tick)
+        self._crowd = Crowd()
         self.planner.forget_queue()
         self.planner.slots_used = 0
         self.generation += 1
 
-    def _advance(self, awake: ThreadWaiter | None) -> list[Entrant]:
-        self._leader.awakes(awake)
+    def _advance(self, awake: Waiter | None) -> list[Entrant]:
+        before = self._leader.waiter
+        if isinstance(awake, ThreadWaiter):
+            self._leader.awakes(awake)
         passed: list[Entrant] = []
         while True:
             now = self.clock()
             grants, wake_at = self.planner.advance(now)
             for entrant in grants:
                 entrant.passed = now
+                self._crowd.leave(entrant.waiter)
                 self.waited_seconds += now - entrant.submitted
             passed += grants
-            if wake_at is None or self._arm(wake_at, now, awake):
+            if wake_at is None or self._arm(wake_at, now, awake, before):
                 return passed
 
-    def _arm(self, wake_at: float, now: float, awake: ThreadWaiter | None) -> bool:
-        """Give the head a timer, unless an earlier or equal one runs; `False` if the head can never wake."""
-        head = self.planner.head()
-        if head is None or head.waiter is None or self._leader.covers(wake_at, now):
-            return True  # a head without waiter has yet to begin waiting, and then comes here itself
-        if self._leader.appoint(head.waiter, wake_at, now, is_awake=head.waiter is awake):
+    def _arm(self, wake_at: float, now: float, awake: Waiter | None, before: Waiter | None) -> bool:
+        """Have somebody wake at `wake_at`, unless a timer that is as early runs; `False` if a loop was found closed."""
+        if self._leader.covers(wake_at, now) and self._crowd.relies_on(self._leader.waiter):
             return True
-        self.planner.cancel(head, now)
+        head = self.planner.head()
+        chosen = self._crowd.leader(None if head is None else head.waiter, awake, before)
+        if chosen is None:
+            return True  # whoever begins to wait comes here itself
+        is_awake = chosen is awake and isinstance(chosen, ThreadWaiter)
+        if self._leader.appoint(chosen, wake_at, now, is_awake=is_awake):
+            return True
+        self._drop_lost(chosen)
         return False
 
-    def _tick(self, number: int) -> None:
+    def _drop_lost(self, waiter: Waiter | None = None) -> list[Entrant]:
+        lost = self._crowd.lost(waiter)
+        for entrant in lost:
+            self._cancel(entrant)
+        return lost
+
+    def _cancel(self, entrant: Entrant) -> bool:
+        self._crowd.leave(entrant.waiter)
+        return self.planner.cancel(entrant, self.clock())
+
+    def _tick(self, number: int, waiter: Waiter) -> None:
         with self.lock:
             self._leader.fired(number)
-        self.dispatch()
+        self.dispatch(waiter)
 
     def _check_generation(self, entrant: Entrant) -> None:
         if entrant.generation != self.generation:

@@ -54,17 +54,17 @@ class ThreadWaiter:
 class LoopWaiter:
     """A task that waits on a future of its loop."""
 
-    __slots__ = ("_loop", "_thread", "_timers", "future")
+    __slots__ = ("_thread", "_timers", "future", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._thread = threading.get_ident()
         self.future: asyncio.Future[None] = loop.create_future()
         self._timers: list[asyncio.TimerHandle] = []
 
     def later(self, delay: float, function: Callable[..., object], *args: object) -> None:
         """Call `function` in `delay` seconds, unless the wait is over by then. On the waiter's own thread only."""
-        self._timers.append(self._loop.call_later(max(delay, 0.0), function, *args))
+        self._timers.append(self.loop.call_later(max(delay, 0.0), function, *args))
 
     def cancel_timers(self) -> None:
         """End the wait."""
@@ -77,14 +77,14 @@ class LoopWaiter:
 
     def arm(self, delay: float, tick: Callable[[], None]) -> bool:
         """Set a timer on the loop."""
-        return self._call(self._loop.call_later, delay, tick)
+        return self._call(self.loop.call_later, delay, tick)
 
     def _call(self, function: Callable[..., object], *args: object) -> bool:
         try:
-            if threading.get_ident() == self._thread and not self._loop.is_closed():
+            if threading.get_ident() == self._thread and not self.loop.is_closed():
                 function(*args)
             else:
-                self._loop.call_soon_threadsafe(function, *args)
+                self.loop.call_soon_threadsafe(function, *args)
         except RuntimeError:  # the loop is closed
             return False
         return True
@@ -98,40 +98,40 @@ class Leader:
     """Who has the exact timer, and for when. All but `until` is called under the turnstile's lock.
 
     Args:
-        tick: What the timer calls, with its number.
+        tick: What the timer calls, with its number and whose it is.
     """
 
-    __slots__ = ("_at", "_number", "_tick", "_waiter")
+    __slots__ = ("_at", "_number", "_tick", "waiter")
 
-    def __init__(self, tick: Callable[[int], None]) -> None:
+    def __init__(self, tick: Callable[[int, Waiter], None]) -> None:
         self._tick = tick
         self._at = 0.0
-        self._waiter: Waiter | None = None
+        self.waiter: Waiter | None = None
         self._number = 0
 
     def covers(self, wake_at: float, now: float) -> bool:
         """Tell whether a timer runs that fires by `wake_at`. One that should have fired already does not count."""
-        return self._waiter is not None and now < self._at <= wake_at
+        return self.waiter is not None and now < self._at <= wake_at
 
     def appoint(self, waiter: Waiter, wake_at: float, now: float, *, is_awake: bool) -> bool:
         """Give `waiter` the timer; a thread that `is_awake` looks it up by itself. `False` if it can never wake."""
-        self._at, self._waiter = wake_at, waiter
+        self._at, self.waiter = wake_at, waiter
         self._number += 1
-        if is_awake or waiter.arm(wake_at - now + _ROUND_UP, partial(self._tick, self._number)):
+        if is_awake or waiter.arm(wake_at - now + _ROUND_UP, partial(self._tick, self._number, waiter)):
             return True
-        self._waiter = None
+        self.waiter = None
         return False
 
     def awakes(self, waiter: Waiter | None) -> None:
         """Take the timer back from a thread that is awake."""
-        if waiter is not None and waiter is self._waiter:
-            self._waiter = None
+        if waiter is not None and waiter is self.waiter:
+            self.waiter = None
 
     def until(self, waiter: Waiter) -> float | None:
         """Return until when `waiter` has to sleep as the leader; `None` if it is not."""
-        return self._at if self._waiter is waiter else None
+        return self._at if self.waiter is waiter else None
 
     def fired(self, number: int) -> None:
         """Take note of a timer; an older one than the present is of somebody who was due later."""
         if number == self._number:
-            self._waiter = None
+            self.waiter = None
