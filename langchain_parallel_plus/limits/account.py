@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import threading
 import time
 from typing import TYPE_CHECKING
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakSet
 
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits.declaration import DIMENSIONS, MINUTE, Quota, check_limit
@@ -32,11 +31,11 @@ if TYPE_CHECKING:
     from langchain_parallel_plus.providers.classified import Classified
     from langchain_parallel_plus.providers.snapshot import Snapshot
 
-__all__ = ("Account", "counted", "forget_accounts", "join_account")
+__all__ = ("Account", "counted")
 
 
 class Account:
-    """The state of one key's quota. Limiters come and go; the account lives as long as one of them does."""
+    """The state of one key's quota: limiters come and go, and the account of a name stays."""
 
     def __init__(self, quota: Quota, name: str | None, clock: Callable[[], float] | None) -> None:
         self.quota = quota
@@ -65,6 +64,16 @@ class Account:
         turnstile, planner = self.turnstile, self.turnstile.planner
         refused = max(planner.paused_until, self.steering.care.decreased_at + calm)
         return planner.queued > 0 or turnstile.closed is not None or turnstile.clock() < refused
+
+    def is_at_rest(self) -> bool:
+        """Return whether a new account would do the same from now on, but for its estimates."""
+        turnstile, planner = self.turnstile, self.turnstile.planner
+        with turnstile.lock:
+            now = turnstile.clock()
+            if planner.queued or planner.slots_used or turnstile.closed is not None or now < planner.paused_until:
+                return False
+            planner.advance(now)  # what was on its way has arrived
+            return all(one.is_idle(now) for one in planner.buckets) and self.steering.is_fresh(now)
 
     @property
     def rank(self) -> tuple[bool, int]:
@@ -217,41 +226,9 @@ def counted(profile: Profile, units: Sequence[str], held: Sequence[float], cost:
 
 _NUMBERS = itertools.count()
 _ACCOUNTS: WeakSet[Account] = WeakSet()
-_BY_KEY: WeakValueDictionary[str, Account] = WeakValueDictionary()
-_registry_lock = threading.Lock()
-
-
-def join_account(key: str, quota: Quota, name: str | None, clock: Callable[[], float] | None) -> Account:
-    """Return the account of `key`, opened if there is none in this process.
-
-    Raises:
-        DeclarationError: It is open under other limits.
-    """
-    with _registry_lock:
-        account = _BY_KEY.get(key)
-        if account is None:
-            account = _BY_KEY[key] = Account(quota, name, clock)
-            return account
-    if account.quota != quota:
-        msg = f"limiter {name!r} was declared before with other limits: {account.quota.difference(quota)}"
-        raise DeclarationError(
-            msg,
-            help="limiters of one name share one quota: declare it once, use set_rate(), take another name, or call "
-            "limits.reset() first to begin anew with it, as in a notebook's cell that runs again",
-        )
-    return account
-
-
-def forget_accounts(key: str | None = None) -> None:
-    """Open the account of `key`, or of all keys, afresh when it is joined next."""
-    with _registry_lock:
-        for one in list(_BY_KEY) if key is None else [key]:
-            _BY_KEY.pop(one, None)
 
 
 def _after_fork() -> None:
-    global _registry_lock
-    _registry_lock = threading.Lock()
     for account in list(_ACCOUNTS):
         account.turnstile.after_fork()
         account.corrections.after_fork()

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from langchain_parallel_plus.errors import DeclarationError
-from langchain_parallel_plus.limits.account import forget_accounts, join_account
 from langchain_parallel_plus.limits.acquisition import Acquisition
 from langchain_parallel_plus.limits.declaration import Quota
+from langchain_parallel_plus.limits.registry import forget_accounts, join_account
 from langchain_parallel_plus.limits.tokens.estimate import Estimate, ModelCall, checked_estimate, estimated_cost
 
 if TYPE_CHECKING:
@@ -49,8 +49,9 @@ class RateLimiter(Acquisition):
         requests_per_day: Requests a day. The whole of it may go at once.
         tokens_per_day: Tokens a day. The whole of it may go at once.
         concurrency: Calls in flight at once.
-        name: Limiters of the same name share one quota, also after pickling into another process (where it counts
-            afresh: quotas are per process).
+        name: Limiters of the same name share one quota, until `limits.reset()`: what is taken, learned and closed stays
+            also while nobody holds one. So it is after pickling into another process, where it counts afresh: quotas
+            are per process. Of more than 512 names, those that rest are forgotten.
         models: The calls governed: shell patterns over "provider:model" (LangSmith's names, such as
             "openai:gpt-4o*") or over the model's name alone; `None` for all.
         burst: Seconds' worth of the per-minute limits that an idle key lets through at once, up to 60; by default what

@@ -93,6 +93,17 @@ class Steering:
             self.profile = most_careful(tuple(dict.fromkeys(self._met.values())))
             self._apply(planner, now)
 
+    def is_fresh(self, now: float) -> bool:
+        """Tell whether nothing was learned or set that would be missed: limits are as declared, all care is over."""
+        declared = self.quota.limits()
+        return (
+            self.quota.learning == "declared"
+            and self.limits == declared
+            and all(stated.limit >= declared[name] for name, stated in self.stated.items())
+            and self.care.recovered(now).is_none
+            and (self._slots is None or self._slots.recovered(now) == _all_slots(self.quota.concurrency or 0))
+        )
+
     def declare(self, planner: AnyPlanner, now: float, limits: dict[str, float], concurrency: int | None) -> None:
         """Go on with other limits."""
         self.limits.update(limits)
