@@ -233,14 +233,14 @@ class Steering:
     def _read(self, name: str, snapshot: Snapshot) -> Reading | None:
         dimension, profile = DIMENSIONS[name], self.profile
         counts_requests = dimension.unit == "requests"
-        declared = self.limits[name] if self.quota.learning == "declared" else math.inf
+        is_minute_declared = self.quota.learning == "declared" and dimension.window == MINUTE
         return read_quota(
             snapshot,
             _HEADER_UNITS[dimension.unit],
             dimension.window,
             header_window=profile.request_header if counts_requests else profile.token_header,
             continuous=profile.refill == "bucket" or dimension.window == DAY,
-            parts=[declared * seconds / MINUTE for seconds in profile.stated_parts if dimension.window == MINUTE],
+            parts=[self.limits[name] * part / MINUTE for part in profile.stated_parts] if is_minute_declared else (),
         )
 
     def _listen(self, planner: AnyPlanner, now: float) -> ProviderSide:

@@ -429,3 +429,12 @@ def test_azure_may_lower_a_limit_for_a_while(clock: Clock) -> None:
     limiter = RateLimiter(tokens_per_minute=60_000, provider="azure", clock=clock)
     sent(limiter, Cost(tokens=10)).heard(openai(40_000, 39_000, unit="tokens"))
     assert limiter.statistics().rates["tokens_per_minute"].limit == 40_000
+
+
+@pytest.mark.parametrize("make", [RateLimiter.adaptive, RateLimiter.from_headers])
+def test_a_limit_that_nobody_declared_is_learned_from_azure_s_headers_too(
+    make: Callable[..., RateLimiter], clock: Clock
+) -> None:
+    limiter = make(provider="azure", clock=clock)
+    sent(limiter).heard(openai(50, 49))
+    assert (requests(limiter).limit, requests(limiter).stated) == (50, 50)
