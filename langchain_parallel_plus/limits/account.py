@@ -113,6 +113,12 @@ class Account:
         if self.turnstile.clock() >= steering.step_at:
             self.turnstile.change(lambda planner, now: steering.finished(planner, now, entrant.passed))
 
+    def taken_unheard(self) -> None:
+        """Note that a call goes of whose end nobody will tell: as a probe it would be waited for in vain."""
+        provider = self.turnstile.planner.provider
+        if provider is not None and provider.probing:
+            self.turnstile.change(self.steering.unheard)
+
     def hear(self, entrant: Entrant, snapshot: Snapshot) -> None:
         """Take in the headers of the response to the call of `entrant`."""
         if snapshot:

@@ -62,7 +62,11 @@ class Acquisition(BaseRateLimiter):
             check_seconds("timeout", timeout, endless=True)
         if self._at_once(cost):
             return True
-        return blocking and self.reserve(cost, within=timeout).wait(timeout)
+        if not blocking:
+            return False
+        passed = self.reserve(cost, within=timeout).wait(timeout)
+        self._account.taken_unheard()
+        return passed
 
     async def aacquire(self, cost: Cost | None = None, *, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take `cost` from the quota as `acquire` does, without blocking the event loop."""
@@ -70,7 +74,11 @@ class Acquisition(BaseRateLimiter):
             check_seconds("timeout", timeout, endless=True)
         if self._at_once(cost):
             return True
-        return blocking and await self.reserve(cost, within=timeout).wait_async(timeout)
+        if not blocking:
+            return False
+        passed = await self.reserve(cost, within=timeout).wait_async(timeout)
+        self._account.taken_unheard()
+        return passed
 
     def try_acquire(self, cost: Cost | None = None) -> bool:
         """Take `cost` from the quota if it is there and nobody waits; return whether it was."""
@@ -190,8 +198,14 @@ class Acquisition(BaseRateLimiter):
     def _at_once(self, cost: Cost | None) -> bool:
         account = self._account
         if cost is None:
-            return use_pass(account) or account.turnstile.admit(account.typical_amounts, 0)
-        return account.turnstile.admit(account.amounts(cost), cost.slots)
+            if use_pass(account):
+                return True
+            passed = account.turnstile.admit(account.typical_amounts, 0)
+        else:
+            passed = account.turnstile.admit(account.amounts(cost), cost.slots)
+        if passed:
+            account.taken_unheard()
+        return passed
 
     def _entrant(self, cost: Cost | None, lane: str, weight: float) -> tuple[Cost, Entrant]:
         cost = cost or self._account.typical.cost()

@@ -166,7 +166,9 @@ class RateLimiter(Acquisition):
 
         One call goes first. What its response says is then kept to like a declaration, and followed when the provider
         changes it, up or down. If the response has no headers on limits, the ceiling is looked for from 60 requests a
-        minute on, as `adaptive` does. Headers have to reach the limiter: `ChatOpenAI(include_response_headers=True)`.
+        minute on, as `adaptive` does. Headers have to reach the limiter: `ChatOpenAI(include_response_headers=True)`
+        inside a fan-out. `acquire`, and so LangChain's `ChatX(rate_limiter=...)`, is told of no response: alone, it
+        keeps to 60 requests a minute.
 
         Args:
             concurrency: Calls in flight at once; it and all others are as for `RateLimiter`.

@@ -156,13 +156,18 @@ class Steering:
         provider.answered(now)
         self._apply(planner, now)
 
-    def finished(self, planner: AnyPlanner, now: float, sent: float) -> None:
-        """Take note of a call that was answered, and of the time that has passed without a refusal."""
+    def unheard(self, planner: AnyPlanner, now: float) -> None:
+        """Look for the ceiling from now on, if a probe was to bring headers: it has none, or cannot bring them."""
         provider = planner.provider
         if provider is not None and provider.probing:
             provider.probing = False
             provider.answered(now)
             self._ceilings["requests_per_minute"] = Ceiling.start(_CAREFUL_START, now)
+            self._apply(planner, now)
+
+    def finished(self, planner: AnyPlanner, now: float, sent: float) -> None:
+        """Take note of a call that was answered, and of the time that has passed without a refusal."""
+        self.unheard(planner, now)
         if self.care.unhinted and self.care.counts(sent):
             self.care = replace(self.care, unhinted=0)
         self.care = self.care.recovered(now)
