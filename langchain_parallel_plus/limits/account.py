@@ -51,7 +51,7 @@ class Account:
         self.corrections = LaneCorrections()
         self.unused = Unused(self.turnstile.label, planner.names)
         self._units = tuple(DIMENSIONS[rate].unit for rate in rates)
-        self._typical_amounts: tuple[float, ...] | None = None
+        self._typical_amounts: tuple[int, tuple[float, ...]] | None = None
         _ACCOUNTS.add(self)
 
     @property
@@ -83,14 +83,24 @@ class Account:
     @property
     def typical_amounts(self) -> tuple[float, ...]:
         """What a call of average size costs, in the planner's order."""
-        known = self._typical_amounts
-        if known is None:
-            known = self._typical_amounts = self.amounts(self.typical.cost())
-        return known
+        known, changes = self._typical_amounts, self.steering.changes
+        if known is None or known[0] != changes:
+            known = self._typical_amounts = changes, self.amounts(self.typical.cost())
+        return known[1]
 
     def amounts(self, cost: Cost) -> tuple[float, ...]:
-        """Return `cost` in the planner's order."""
-        return tuple([getattr(cost, unit) for unit in self._units])
+        """Return `cost` in the planner's order; of what is not certain, no more than the limits themselves."""
+        amounts = tuple([getattr(cost, unit) for unit in self._units])
+        if cost.certain is None:
+            return amounts
+        buckets = self.turnstile.planner.buckets
+        capped = [min(amount, bucket.limit) for amount, bucket in zip(amounts, buckets, strict=True)]
+        return tuple(map(max, capped, self.amounts(cost.certain)))
+
+    def is_too_large(self, cost: Cost) -> bool:
+        """Return whether `cost` is more than a limit itself."""
+        buckets = self.turnstile.planner.buckets
+        return any(amount > bucket.limit for amount, bucket in zip(self.amounts(cost), buckets, strict=True))
 
     def observe(self, input_tokens: float, output_tokens: float) -> None:
         """Learn from a finished call."""

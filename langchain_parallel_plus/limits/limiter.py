@@ -10,7 +10,13 @@ from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits.acquisition import Acquisition
 from langchain_parallel_plus.limits.declaration import Quota
 from langchain_parallel_plus.limits.registry import forget_accounts, join_account
-from langchain_parallel_plus.limits.tokens.estimate import Estimate, ModelCall, checked_estimate, estimated_cost
+from langchain_parallel_plus.limits.tokens.estimate import (
+    Estimate,
+    ModelCall,
+    certain_cost,
+    checked_estimate,
+    estimated_cost,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -273,6 +279,10 @@ class RateLimiter(Acquisition):
     def estimate(self, call: ModelCall, *, correction: float = 1.0) -> Cost:
         """Return what `call` is to be admitted with.
 
+        A guess is no reason to refuse it: only the input's characters and a given `max_tokens` are `Cost.certain`, and
+        of an average answer and a correction no more is taken than a limit itself. What `estimate=` returns is the
+        user's word.
+
         Args:
             call: The call that is about to be made.
             correction: What its input tokens are to be multiplied with.
@@ -282,7 +292,9 @@ class RateLimiter(Acquisition):
         """
         typical = self._account.typical.output_tokens
         if self._estimate is None:
-            return estimated_cost(call, typical, correction)
+            cost = estimated_cost(call, typical, correction)
+            is_guess_too_large = self._account.is_too_large(cost)
+            return replace(cost, certain=certain_cost(call, correction)) if is_guess_too_large else cost
         return checked_estimate(self._estimate(replace(call, typical_output=typical, correction=correction)))
 
     def statistics(self) -> LimiterStatistics:

@@ -257,7 +257,7 @@ def test_usage_is_reported(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_refused_call_is_not_made_and_costs_nothing(path: str) -> None:
-    limiter = counted(tokens_per_minute=100)
+    limiter = counted(tokens_per_minute=90)
     chat = model()
     branch = Branch(Scope((limiter,)))
     with pytest.raises(RequestTooLargeError):
@@ -748,7 +748,7 @@ def test_the_order_of_the_handlers_does_not_matter(path: str, order: tuple[int, 
 @pytest.mark.parametrize("path", ["invoke", "ainvoke", "invoke on the loop's thread"])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_refusal_holds_in_any_order(path: str, order: tuple[int, ...]) -> None:
-    limiter = counted(tokens_per_minute=100)
+    limiter = counted(tokens_per_minute=90)
     outer, inner = Branch(Scope((limiter,))), Branch(Scope((limiter,)))
     handlers = [outer.gate, inner.gate]
     shuffled = CallbackManager([handlers[index] for index in order], [handlers[index] for index in order])

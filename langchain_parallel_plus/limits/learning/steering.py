@@ -70,6 +70,8 @@ class Steering:
         self.profile = DEFAULT if quota.provider is None else profile_of(quota.provider)
         self.step_at = -math.inf
         """When time alone changes something next."""
+        self.changes = 0
+        """How often a rate has changed."""
         self._met: dict[str, Profile] = {}
         self._slots = None if quota.concurrency is None else _all_slots(quota.concurrency)
         self._ceilings: dict[str, Ceiling] = {}
@@ -258,6 +260,7 @@ class Steering:
             rate = self.rate(name)
             if rate != bucket.rate:
                 planner.set_rate(name, rate, now)
+                self.changes += 1
         if self._slots is not None:
             planner.slots = self.slots()
         self._schedule()
