@@ -324,6 +324,19 @@ def test_a_limiter_acquired_by_hand_in_the_same_branch_is_charged() -> None:
     assert spent(limiter)["requests_per_day"] == 3
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_limiter_acquired_by_hand_while_a_call_is_open_is_charged(own: bool) -> None:
+    limiter = counted()
+
+    def work() -> None:
+        chat = model(rate_limiter=limiter if own else None)
+        for number, _ in enumerate(chat.stream(PROMPT)):
+            assert limiter.try_acquire() if number % 2 else limiter.acquire()
+
+    Branch(Scope((limiter,))).run(work)
+    assert spent(limiter)["requests_per_day"] == 1 + 3  # "well", " ", "then"
+
+
 def test_outside_a_branch_a_model_s_limiter_is_charged_an_average_call() -> None:
     limiter = counted()
     model(rate_limiter=limiter).invoke(PROMPT)
