@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from langchain_parallel_plus.limits import reset
 from tests.modes import MODES, Mode
 
 # pytest-asyncio 1.x asks for the main thread's loop before each async test, and drops unclosed whatever that creates.
@@ -21,6 +22,13 @@ def _no_accounts() -> Iterator[None]:
     kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_FOREIGN)}
     yield
     os.environ.update(kept)
+
+
+@pytest.fixture(autouse=True)
+def _no_names() -> Iterator[None]:
+    """No test meets the limiter that another one has named."""
+    yield
+    reset()
 
 
 @pytest.fixture(params=MODES, ids=str)

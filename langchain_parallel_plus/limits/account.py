@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import threading
 import time
 from typing import TYPE_CHECKING
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakSet
 
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits.declaration import DIMENSIONS, MINUTE, Quota, check_limit
@@ -32,11 +31,11 @@ if TYPE_CHECKING:
     from langchain_parallel_plus.providers.classified import Classified
     from langchain_parallel_plus.providers.snapshot import Snapshot
 
-__all__ = ("Account", "counted", "forget_accounts", "join_account")
+__all__ = ("Account", "counted")
 
 
 class Account:
-    """The state of one key's quota. Limiters come and go; the account lives as long as one of them does."""
+    """The state of one key's quota: limiters come and go, and the account of a name stays."""
 
     def __init__(self, quota: Quota, name: str | None, clock: Callable[[], float] | None) -> None:
         self.quota = quota
@@ -52,7 +51,7 @@ class Account:
         self.corrections = LaneCorrections()
         self.unused = Unused(self.turnstile.label, planner.names)
         self._units = tuple(DIMENSIONS[rate].unit for rate in rates)
-        self._typical_amounts: tuple[float, ...] | None = None
+        self._typical_amounts: tuple[int, tuple[float, ...]] | None = None
         _ACCOUNTS.add(self)
 
     @property
@@ -67,6 +66,16 @@ class Account:
         turnstile.dispatch()
         return planner.queued > 0 or turnstile.closed is not None or turnstile.clock() < refused
 
+    def is_at_rest(self) -> bool:
+        """Return whether a new account would do the same from now on, but for its estimates."""
+        turnstile, planner = self.turnstile, self.turnstile.planner
+        with turnstile.lock:
+            now = turnstile.clock()
+            if planner.queued or planner.slots_used or turnstile.closed is not None or now < planner.paused_until:
+                return False
+            planner.advance(now)  # what was on its way has arrived
+            return all(one.is_idle(now) for one in planner.buckets) and self.steering.is_fresh(now)
+
     @property
     def rank(self) -> tuple[bool, int]:
         """Where the account stands in the one order in which calls pass several of them."""
@@ -75,14 +84,24 @@ class Account:
     @property
     def typical_amounts(self) -> tuple[float, ...]:
         """What a call of average size costs, in the planner's order."""
-        known = self._typical_amounts
-        if known is None:
-            known = self._typical_amounts = self.amounts(self.typical.cost())
-        return known
+        known, changes = self._typical_amounts, self.steering.changes
+        if known is None or known[0] != changes:
+            known = self._typical_amounts = changes, self.amounts(self.typical.cost())
+        return known[1]
 
     def amounts(self, cost: Cost) -> tuple[float, ...]:
-        """Return `cost` in the planner's order."""
-        return tuple([getattr(cost, unit) for unit in self._units])
+        """Return `cost` in the planner's order; of what is not certain, no more than the limits themselves."""
+        amounts = tuple([getattr(cost, unit) for unit in self._units])
+        if cost.certain is None:
+            return amounts
+        buckets = self.turnstile.planner.buckets
+        capped = [min(amount, bucket.limit) for amount, bucket in zip(amounts, buckets, strict=True)]
+        return tuple(map(max, capped, self.amounts(cost.certain)))
+
+    def is_too_large(self, cost: Cost) -> bool:
+        """Return whether `cost` is more than a limit itself."""
+        buckets = self.turnstile.planner.buckets
+        return any(amount > bucket.limit for amount, bucket in zip(self.amounts(cost), buckets, strict=True))
 
     def observe(self, input_tokens: float, output_tokens: float) -> None:
         """Learn from a finished call."""
@@ -104,6 +123,12 @@ class Account:
         steering = self.steering
         if self.turnstile.clock() >= steering.step_at:
             self.turnstile.change(lambda planner, now: steering.finished(planner, now, entrant.passed))
+
+    def taken_unheard(self) -> None:
+        """Note that a call goes of whose end nobody will tell: as a probe it would be waited for in vain."""
+        provider = self.turnstile.planner.provider
+        if provider is not None and provider.probing:
+            self.turnstile.change(self.steering.unheard)
 
     def hear(self, entrant: Entrant, snapshot: Snapshot) -> None:
         """Take in the headers of the response to the call of `entrant`."""
@@ -218,41 +243,9 @@ def counted(profile: Profile, units: Sequence[str], held: Sequence[float], cost:
 
 _NUMBERS = itertools.count()
 _ACCOUNTS: WeakSet[Account] = WeakSet()
-_BY_KEY: WeakValueDictionary[str, Account] = WeakValueDictionary()
-_registry_lock = threading.Lock()
-
-
-def join_account(key: str, quota: Quota, name: str | None, clock: Callable[[], float] | None) -> Account:
-    """Return the account of `key`, opened if there is none in this process.
-
-    Raises:
-        DeclarationError: It is open under other limits.
-    """
-    with _registry_lock:
-        account = _BY_KEY.get(key)
-        if account is None:
-            account = _BY_KEY[key] = Account(quota, name, clock)
-            return account
-    if account.quota != quota:
-        msg = f"limiter {name!r} was declared before with other limits: {account.quota.difference(quota)}"
-        raise DeclarationError(
-            msg,
-            help="limiters of one name share one quota: declare it once, use set_rate(), take another name, or call "
-            "limits.reset() first to begin anew with it, as in a notebook's cell that runs again",
-        )
-    return account
-
-
-def forget_accounts(key: str | None = None) -> None:
-    """Open the account of `key`, or of all keys, afresh when it is joined next."""
-    with _registry_lock:
-        for one in list(_BY_KEY) if key is None else [key]:
-            _BY_KEY.pop(one, None)
 
 
 def _after_fork() -> None:
-    global _registry_lock
-    _registry_lock = threading.Lock()
     for account in list(_ACCOUNTS):
         account.turnstile.after_fork()
         account.corrections.after_fork()

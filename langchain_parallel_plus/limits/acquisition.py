@@ -42,12 +42,14 @@ class Acquisition(BaseRateLimiter):
         """
         return self._account.is_short(calm)
 
-    def acquire(self, cost: Cost | None = None, *, blocking: bool = True, timeout: float | None = None) -> bool:
+    def acquire(self, cost: Cost | None = None, *, blocking: bool | None = None, timeout: float | None = None) -> bool:
         """Take `cost` from the quota, once there is enough of it.
 
         Args:
             cost: By default one request of average size, without a slot of `concurrency`.
-            blocking: `False` to return `False` at once where others would wait.
+            blocking: `False` to return `False` at once where others would wait. Said outright, as LangChain does for a
+                model's `rate_limiter=`, it is for a model call: one that its branch's gate has admitted is not charged
+                again.
             timeout: Seconds to wait at most. Known beforehand to be too short, it raises at once.
 
         Returns:
@@ -60,17 +62,27 @@ class Acquisition(BaseRateLimiter):
         """
         if timeout is not None:
             check_seconds("timeout", timeout, endless=True)
-        if self._at_once(cost):
+        if (blocking is not None and cost is None and use_pass(self._account)) or self._at_once(cost):
             return True
-        return blocking and self.reserve(cost, within=timeout).wait(timeout)
+        if blocking is not None and not blocking:
+            return False
+        passed = self.reserve(cost, within=timeout).wait(timeout)
+        self._account.taken_unheard()
+        return passed
 
-    async def aacquire(self, cost: Cost | None = None, *, blocking: bool = True, timeout: float | None = None) -> bool:
+    async def aacquire(
+        self, cost: Cost | None = None, *, blocking: bool | None = None, timeout: float | None = None
+    ) -> bool:
         """Take `cost` from the quota as `acquire` does, without blocking the event loop."""
         if timeout is not None:
             check_seconds("timeout", timeout, endless=True)
-        if self._at_once(cost):
+        if (blocking is not None and cost is None and use_pass(self._account)) or self._at_once(cost):
             return True
-        return blocking and await self.reserve(cost, within=timeout).wait_async(timeout)
+        if blocking is not None and not blocking:
+            return False
+        passed = await self.reserve(cost, within=timeout).wait_async(timeout)
+        self._account.taken_unheard()
+        return passed
 
     def try_acquire(self, cost: Cost | None = None) -> bool:
         """Take `cost` from the quota if it is there and nobody waits; return whether it was."""
@@ -192,8 +204,12 @@ class Acquisition(BaseRateLimiter):
     def _at_once(self, cost: Cost | None) -> bool:
         account = self._account
         if cost is None:
-            return use_pass(account) or account.turnstile.admit(account.typical_amounts, 0)
-        return account.turnstile.admit(account.amounts(cost), cost.slots)
+            passed = account.turnstile.admit(account.typical_amounts, 0)
+        else:
+            passed = account.turnstile.admit(account.amounts(cost), cost.slots)
+        if passed:
+            account.taken_unheard()
+        return passed
 
     def _entrant(self, cost: Cost | None, lane: str, weight: float) -> tuple[Cost, Entrant]:
         cost = cost or self._account.typical.cost()

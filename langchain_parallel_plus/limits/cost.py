@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from langchain_parallel_plus.errors import DeclarationError
 
@@ -39,6 +39,10 @@ class Cost:
     slots: int = 0
     """Slots of `concurrency`, held until they are released. 0 for whoever cannot promise to release them."""
 
+    certain: Cost | None = field(default=None, repr=False, compare=False)
+    """What is certain of a cost that is a guess: of the rest, no more than a limit itself is taken, so that no request
+    is refused as too large for it. `None`: all is certain."""
+
     def __post_init__(self) -> None:
         for name in ("requests", "input_tokens", "output_tokens", "tokens", "cached_tokens"):
             value = getattr(self, name)
@@ -48,6 +52,10 @@ class Cost:
         if type(self.slots) is not int or self.slots < 0:
             msg = f"Cost(slots={self.slots!r}) is no number of slots"
             raise DeclarationError(msg, help="give a whole number; a call takes one")
+        certain: object = self.certain
+        if certain is not None and not isinstance(certain, Cost):
+            msg = f"Cost(certain={self.certain!r}) is no cost"
+            raise DeclarationError(msg, help="give a Cost, or leave it out if all of it is certain")
 
     @property
     def total_tokens(self) -> float:

@@ -7,10 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from langchain_parallel_plus.errors import DeclarationError
-from langchain_parallel_plus.limits.account import forget_accounts, join_account
 from langchain_parallel_plus.limits.acquisition import Acquisition
 from langchain_parallel_plus.limits.declaration import Quota
-from langchain_parallel_plus.limits.tokens.estimate import Estimate, ModelCall, checked_estimate, estimated_cost
+from langchain_parallel_plus.limits.registry import forget_accounts, join_account
+from langchain_parallel_plus.limits.tokens.estimate import (
+    Estimate,
+    ModelCall,
+    certain_cost,
+    checked_estimate,
+    estimated_cost,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,8 +55,9 @@ class RateLimiter(Acquisition):
         requests_per_day: Requests a day. The whole of it may go at once.
         tokens_per_day: Tokens a day. The whole of it may go at once.
         concurrency: Calls in flight at once.
-        name: Limiters of the same name share one quota, also after pickling into another process (where it counts
-            afresh: quotas are per process).
+        name: Limiters of the same name share one quota, until `limits.reset()`: what is taken, learned and closed stays
+            also while nobody holds one. So it is after pickling into another process, where it counts afresh: quotas
+            are per process. Of more than 512 names, those that rest are forgotten.
         models: The calls governed: shell patterns over "provider:model" (LangSmith's names, such as
             "openai:gpt-4o*") or over the model's name alone; `None` for all.
         burst: Seconds' worth of the per-minute limits that an idle key lets through at once, up to 60; by default what
@@ -165,7 +172,9 @@ class RateLimiter(Acquisition):
 
         One call goes first. What its response says is then kept to like a declaration, and followed when the provider
         changes it, up or down. If the response has no headers on limits, the ceiling is looked for from 60 requests a
-        minute on, as `adaptive` does. Headers have to reach the limiter: `ChatOpenAI(include_response_headers=True)`.
+        minute on, as `adaptive` does. Headers have to reach the limiter: `ChatOpenAI(include_response_headers=True)`
+        inside a fan-out. `acquire`, and so LangChain's `ChatX(rate_limiter=...)`, is told of no response: alone, it
+        keeps to 60 requests a minute.
 
         Args:
             concurrency: Calls in flight at once; it and all others are as for `RateLimiter`.
@@ -270,6 +279,10 @@ class RateLimiter(Acquisition):
     def estimate(self, call: ModelCall, *, correction: float = 1.0) -> Cost:
         """Return what `call` is to be admitted with.
 
+        A guess is no reason to refuse it: only the input's characters and a given `max_tokens` are `Cost.certain`, and
+        of an average answer and a correction no more is taken than a limit itself. What `estimate=` returns is the
+        user's word.
+
         Args:
             call: The call that is about to be made.
             correction: What its input tokens are to be multiplied with.
@@ -279,7 +292,9 @@ class RateLimiter(Acquisition):
         """
         typical = self._account.typical.output_tokens
         if self._estimate is None:
-            return estimated_cost(call, typical, correction)
+            cost = estimated_cost(call, typical, correction)
+            is_guess_too_large = self._account.is_too_large(cost)
+            return replace(cost, certain=certain_cost(call, correction)) if is_guess_too_large else cost
         return checked_estimate(self._estimate(replace(call, typical_output=typical, correction=correction)))
 
     def statistics(self) -> LimiterStatistics:

@@ -2,7 +2,8 @@
 
 `BaseRateLimiter.acquire` is told nothing about the call that it admits. But it runs in the context in which the gate's
 callback ran just before, so the gate leaves a pass there, which `acquire` finds and uses up. A pass is good for one
-acquisition per limiter while its call is open: a limiter that the user acquires later on is charged.
+acquisition per limiter while its call is open. LangChain says `blocking=True` outright (langchain-core 1.7, 1.8), and
+hardly anybody else does: a limiter that the user acquires by hand, with a stream of the model still open, is charged.
 
 A context holds its passes in a chain that nobody changes, because copies of the context share it. What a call no longer
 needs is left out when the next one is added: from the end at once, and from the middle whenever the chain has doubled.

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
-from langchain_core.language_models import FakeListLLM, GenericFakeChatModel
+from langchain_core.language_models import BaseLLM, FakeListLLM, GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.outputs import Generation, LLMResult
 from langchain_core.runnables import RunnableLambda
 
 from langchain_parallel_plus.errors import (
@@ -256,7 +257,7 @@ def test_usage_is_reported(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_refused_call_is_not_made_and_costs_nothing(path: str) -> None:
-    limiter = counted(tokens_per_minute=100)
+    limiter = counted(tokens_per_minute=90)
     chat = model()
     branch = Branch(Scope((limiter,)))
     with pytest.raises(RequestTooLargeError):
@@ -321,6 +322,19 @@ def test_a_limiter_acquired_by_hand_in_the_same_branch_is_charged() -> None:
 
     Branch(Scope((limiter,))).run(work)
     assert spent(limiter)["requests_per_day"] == 3
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_limiter_acquired_by_hand_while_a_call_is_open_is_charged(own: bool) -> None:
+    limiter = counted()
+
+    def work() -> None:
+        chat = model(rate_limiter=limiter if own else None)
+        for number, _ in enumerate(chat.stream(PROMPT)):
+            assert limiter.try_acquire() if number % 2 else limiter.acquire()
+
+    Branch(Scope((limiter,))).run(work)
+    assert spent(limiter)["requests_per_day"] == 1 + 3  # "well", " ", "then"
 
 
 def test_outside_a_branch_a_model_s_limiter_is_charged_an_average_call() -> None:
@@ -398,6 +412,45 @@ def test_completion_models_are_gated_too(way: str) -> None:
         branch.run(call)
     assert spent(limiter) == {"requests_per_day": calls, "tokens_per_day": (96 + 250) * calls}
     assert limiter.statistics().in_flight == 0
+
+
+class Completion(BaseLLM):
+    """A completion model that counts: 100 tokens in and 50 out a prompt, in the middle."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "counting"
+
+    def _generate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+        counts = {"prompt_tokens": 100 * len(prompts), "completion_tokens": 50 * len(prompts)}
+        return LLMResult(generations=[[Generation(text="well")] for _ in prompts], llm_output={"token_usage": counts})
+
+    async def _agenerate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+        return self._generate(prompts)
+
+
+@pytest.mark.parametrize("way", ["generate", "agenerate"])
+@pytest.mark.parametrize("provider", ["openai", "bedrock", "groq", None])
+@pytest.mark.parametrize("lengths", [[400], [400] * 4, [700, 100, 400]])
+def test_a_batch_of_a_completion_model_is_charged_once(provider: str | None, way: str, lengths: list[int]) -> None:
+    limiter = RateLimiter(
+        requests_per_minute=6_000,
+        tokens_per_day=1_000_000,
+        provider=provider,
+        estimate=lambda call: Cost(input_tokens=len(call.prompt) / 4, output_tokens=len(call.prompt) / 8),
+    )
+    llm, scope = Completion(), Scope((limiter,))
+    branch, prompts = Branch(scope), ["x" * length for length in lengths]
+    if way == "generate":
+        branch.run(lambda: llm.generate(prompts))
+    else:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(_run_in(branch, llm.agenerate(prompts)))
+    tokens = limiter.statistics().rates["tokens_per_day"]
+    assert 1_000_000 - tokens.available == pytest.approx(150 * len(lengths), abs=1)
+    assert tokens.unused == pytest.approx(0, abs=0.01)
+    assert sum(use["input_tokens"] + use["output_tokens"] for use in scope.uses) == 150 * len(lengths)
+    assert limiter.account.typical.cost().input_tokens > 100
 
 
 class Answer:
@@ -708,7 +761,7 @@ def test_the_order_of_the_handlers_does_not_matter(path: str, order: tuple[int, 
 @pytest.mark.parametrize("path", ["invoke", "ainvoke", "invoke on the loop's thread"])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_refusal_holds_in_any_order(path: str, order: tuple[int, ...]) -> None:
-    limiter = counted(tokens_per_minute=100)
+    limiter = counted(tokens_per_minute=90)
     outer, inner = Branch(Scope((limiter,))), Branch(Scope((limiter,)))
     handlers = [outer.gate, inner.gate]
     shuffled = CallbackManager([handlers[index] for index in order], [handlers[index] for index in order])

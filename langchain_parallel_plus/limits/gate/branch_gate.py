@@ -37,7 +37,7 @@ from langchain_parallel_plus.limits.gate.invocation import describe_call
 from langchain_parallel_plus.limits.gate.ledger import BranchBook, Ledger, OpenCall
 from langchain_parallel_plus.limits.gate.scope import GateScope
 from langchain_parallel_plus.limits.passes import hold_pass
-from langchain_parallel_plus.limits.tokens.usage import read_usage
+from langchain_parallel_plus.limits.tokens.usage import read_usage, split_usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import LLMResult
+
+    from langchain_parallel_plus.limits.tokens.usage import Usage
 
 __all__ = ("BranchGate", "GateScope")
 
@@ -118,7 +120,7 @@ class BranchGate(BaseCallbackHandler):
         """Settle a run that has ended; again, or unknown, it changes nothing."""
         if (call := _LEDGER.take(run_id)) is None:
             return
-        usage = read_usage(response, batch=call.batch)
+        usage = _used(call, response)
         call.settle(usage, heard_in_answer(response, time.time()))
         paid = None if usage is not None and usage.from_cache else usage
         call.scope.settled(usage=paid, model=call.request.model, call=run_id)
@@ -198,6 +200,18 @@ class BranchGate(BaseCallbackHandler):
 
 _GATE: ContextVar[BranchGate | None] = ContextVar("lcpp_gate", default=None)
 register_configure_hook(_GATE, inheritable=True)
+
+
+def _used(call: OpenCall, response: LLMResult) -> Usage | None:
+    """Return what a call has used; of a completion model's batch, its share of the sum that comes with one of it."""
+    usage, group = read_usage(response), call.group
+    if group is None or not isinstance(call.request.prompt, str):
+        return usage
+    if usage is not None:
+        calls = group.calls
+        parts = split_usage(usage, [one.estimated for one in calls])
+        group.shares = {one.run_id: part for one, part in zip(calls, parts, strict=True)}
+    return group.shares.get(call.run_id)
 
 
 def _listen(call: OpenCall) -> None:

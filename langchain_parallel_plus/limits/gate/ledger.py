@@ -46,6 +46,8 @@ class CallGroup:
     parameters: object
     """The object that its starts have in common; held, so that its id stays its own."""
     calls: list[OpenCall] = field(default_factory=list)
+    shares: dict[UUID, Usage] = field(default_factory=dict)
+    """What each run has used of the sum that LangChain reports, once it has."""
 
     def release(self) -> None:
         """Give the slots back: the first end or error of a prompt means that the calls of all are over."""
@@ -122,9 +124,9 @@ class OpenCall:
         return int(self.group is None or self.group.calls[0] is self)
 
     @property
-    def batch(self) -> int:
-        """How many prompts are sent in one go."""
-        return 1 if self.group is None else self.group.size
+    def estimated(self) -> float:
+        """Tokens that it was admitted with by its first limiter."""
+        return self.holdings[0].ticket.cost.total_tokens if self.holdings else 0.0
 
     def refuse(self) -> None:
         """End the call, and all that would be sent with it, with everything taken back: its start was refused."""

@@ -41,6 +41,11 @@ class Care:
     unhinted: int = 0
     """Refusals in a row that did not say how long to wait."""
 
+    @property
+    def is_none(self) -> bool:
+        """Whether the rates are used as without any refusal."""
+        return not self.lowered and self.burst_share == 1.0
+
     def counts(self, sent: float) -> bool:
         """Tell whether the refusal of a call sent at `sent` begins an epoch."""
         return sent > self.decreased_at

@@ -70,6 +70,8 @@ class Steering:
         self.profile = DEFAULT if quota.provider is None else profile_of(quota.provider)
         self.step_at = -math.inf
         """When time alone changes something next."""
+        self.changes = 0
+        """How often a rate has changed."""
         self._met: dict[str, Profile] = {}
         self._slots = None if quota.concurrency is None else _all_slots(quota.concurrency)
         self._ceilings: dict[str, Ceiling] = {}
@@ -92,6 +94,17 @@ class Steering:
             self._met[provider] = profile_of(provider)
             self.profile = most_careful(tuple(dict.fromkeys(self._met.values())))
             self._apply(planner, now)
+
+    def is_fresh(self, now: float) -> bool:
+        """Tell whether nothing was learned or set that would be missed: limits are as declared, all care is over."""
+        declared = self.quota.limits()
+        return (
+            self.quota.learning == "declared"
+            and self.limits == declared
+            and all(stated.limit >= declared[name] for name, stated in self.stated.items())
+            and self.care.recovered(now).is_none
+            and (self._slots is None or self._slots.recovered(now) == _all_slots(self.quota.concurrency or 0))
+        )
 
     def declare(self, planner: AnyPlanner, now: float, limits: dict[str, float], concurrency: int | None) -> None:
         """Go on with other limits."""
@@ -145,13 +158,18 @@ class Steering:
         provider.answered(now)
         self._apply(planner, now)
 
-    def finished(self, planner: AnyPlanner, now: float, sent: float) -> None:
-        """Take note of a call that was answered, and of the time that has passed without a refusal."""
+    def unheard(self, planner: AnyPlanner, now: float) -> None:
+        """Look for the ceiling from now on, if a probe was to bring headers: it has none, or cannot bring them."""
         provider = planner.provider
         if provider is not None and provider.probing:
             provider.probing = False
             provider.answered(now)
             self._ceilings["requests_per_minute"] = Ceiling.start(_CAREFUL_START, now)
+            self._apply(planner, now)
+
+    def finished(self, planner: AnyPlanner, now: float, sent: float) -> None:
+        """Take note of a call that was answered, and of the time that has passed without a refusal."""
+        self.unheard(planner, now)
         if self.care.unhinted and self.care.counts(sent):
             self.care = replace(self.care, unhinted=0)
         self.care = self.care.recovered(now)
@@ -222,14 +240,14 @@ class Steering:
     def _read(self, name: str, snapshot: Snapshot) -> Reading | None:
         dimension, profile = DIMENSIONS[name], self.profile
         counts_requests = dimension.unit == "requests"
-        declared = self.limits[name] if self.quota.learning == "declared" else math.inf
+        is_minute_declared = self.quota.learning == "declared" and dimension.window == MINUTE
         return read_quota(
             snapshot,
             _HEADER_UNITS[dimension.unit],
             dimension.window,
             header_window=profile.request_header if counts_requests else profile.token_header,
             continuous=profile.refill == "bucket" or dimension.window == DAY,
-            parts=[declared * seconds / MINUTE for seconds in profile.stated_parts if dimension.window == MINUTE],
+            parts=[self.limits[name] * part / MINUTE for part in profile.stated_parts] if is_minute_declared else (),
         )
 
     def _listen(self, planner: AnyPlanner, now: float) -> ProviderSide:
@@ -242,6 +260,7 @@ class Steering:
             rate = self.rate(name)
             if rate != bucket.rate:
                 planner.set_rate(name, rate, now)
+                self.changes += 1
         if self._slots is not None:
             planner.slots = self.slots()
         self._schedule()

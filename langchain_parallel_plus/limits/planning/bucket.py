@@ -135,6 +135,10 @@ class Bucket:
         """Return the units that could pass at `now`; negative while there is a debt."""
         return self.rate.burst - max(self.tat - now, 0.0) / self.interval
 
+    def is_idle(self, now: float) -> bool:
+        """Tell whether the bucket is as it would be new."""
+        return self.level(now) >= self.rate.burst
+
     def _adopt(self, rate: Rate) -> None:
         self.rate = rate
         self.limit = rate.limit if rate.largest is None else rate.largest

@@ -132,6 +132,11 @@ class PacedBucket:
             return max(self._early_from(base) - base, 0.0) / self.interval
         return min(self.rate.burst - (self.tat - now) / self.interval, 0.0)
 
+    def is_idle(self, now: float) -> bool:
+        """Tell whether the schedule is as it would be new: the credit is whole, and the server's windows are over."""
+        longest = max([self.depth, *(guard.seconds for guard in self.guards)])
+        return not self.interval or self.tat + longest <= now
+
     def _apart(self, span: float) -> float:
         """Return the seconds by which a request that takes `span` to be earned is kept from the one before."""
         return min(span - self.roomy, self.rate.slack) if span > self.roomy else 0.0

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import BaseMessage
 
-__all__ = ("Estimate", "ModelCall", "TypicalCall", "checked_estimate", "estimate_cost", "estimated_cost", "output_cap")
+__all__ = (
+    "Estimate",
+    "ModelCall",
+    "TypicalCall",
+    "certain_cost",
+    "checked_estimate",
+    "estimate_cost",
+    "estimated_cost",
+    "output_cap",
+)
 
 CHARACTERS_PER_TOKEN: Final = 4
 """English prose in current tokenizers is 4 to 4.5 characters a token; settling corrects the rest."""
@@ -28,6 +37,7 @@ _SMOOTHING: Final = 0.1
 _ANSWERS: Final = ("ai", "AIMessageChunk")
 _SCHEMAS: Final = ("tools", "functions", "response_format")
 _OUTPUT_CAPS: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+_ONE_REQUEST: Final = Cost()
 
 
 class TypicalCall:
@@ -53,7 +63,9 @@ class TypicalCall:
 
     def cost(self) -> Cost:
         """Return the cost of a call of average size."""
-        return Cost(input_tokens=round(self.input_tokens), output_tokens=round(self.output_tokens))
+        return Cost(
+            input_tokens=round(self.input_tokens), output_tokens=round(self.output_tokens), certain=_ONE_REQUEST
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +115,11 @@ def estimated_cost(call: ModelCall, typical_output: float, correction: float) ->
             tokens += _schema_tokens(value)
     output = typical_output if call.max_tokens is None else call.max_tokens
     return Cost(input_tokens=round(tokens * correction), output_tokens=round(output * _answers(parameters)))
+
+
+def certain_cost(call: ModelCall, correction: float) -> Cost:
+    """Return what is certain of an estimate: no average answer, and no more input than its characters say."""
+    return estimated_cost(call, 0.0, min(correction, 1.0))
 
 
 def checked_estimate(returned: object) -> Cost:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from langchain_core.outputs import LLMResult
 
-__all__ = ("Usage", "read_usage")
+__all__ = ("Usage", "read_usage", "split_usage")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,22 +31,34 @@ class Usage:
     """No call was made: LangChain's cache answered."""
 
 
-def read_usage(response: LLMResult, *, batch: int = 1) -> Usage | None:
+def read_usage(response: LLMResult) -> Usage | None:
     """Return what `response` says that it used; `None` if it says nothing.
 
     Args:
-        response: The result of one prompt.
-        batch: How many prompts were sent in one go. For a completion model LangChain reports the sum of them with the
-            first prompt, and an empty record with the others (`LLMResult.flatten`).
+        response: The result of one prompt. For several prompts that a completion model sends in one go, LangChain
+            reports the sum of them with the first one, and an empty record with the others (`LLMResult.flatten`).
     """
     generations = response.generations[0] if response.generations else []
     message = getattr(generations[0], "message", None) if generations else None
     if message is not None and (usage := _from_message(getattr(message, "usage_metadata", None))) is not None:
         return usage
     counted = (response.llm_output or {}).get("token_usage")
-    if counted == {} and batch > 1:
-        return Usage(input_tokens=0, output_tokens=0)
     return _from_counts(counted, "prompt_tokens", "completion_tokens", "prompt_tokens_details")
+
+
+def split_usage(usage: Usage, weights: Sequence[float]) -> list[Usage]:
+    """Return the parts that prompts of these weights have in `usage`, which is that of all: whole tokens."""
+    weights = weights if sum(weights) > 0 else [1.0] * len(weights)
+    ends = [end / sum(weights) for end in accumulate(weights, initial=0.0)]
+
+    def parts(tokens: int) -> list[int]:
+        return [round(tokens * end) - round(tokens * begin) for begin, end in pairwise(ends)]
+
+    columns = (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.cache_written_tokens)
+    return [
+        Usage(input_tokens=sent, output_tokens=received, cached_tokens=cached, cache_written_tokens=written)
+        for sent, received, cached, written in zip(*map(parts, columns), strict=True)
+    ]
 
 
 def _from_message(metadata: object) -> Usage | None:

@@ -633,3 +633,30 @@ def test_models_are_matched_by_provider_and_name(
     models: str | list[str] | None, provider: str, model: str, governed: bool
 ) -> None:
     assert RateLimiter(requests_per_minute=1, models=models).governs(provider, model) is governed
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_cost_that_nobody_gave_makes_no_request_too_large(learned: bool) -> None:
+    clock = Clock()
+    limiter = RateLimiter(requests_per_minute=10, tokens_per_minute=500, clock=clock)
+    if learned:
+        limiter.account.observe(9_000, 9_000)
+    limiter.set_rate(tokens_per_minute=400)
+    assert limiter.acquire(timeout=0)
+    clock.time += 200
+    with limiter.hold(timeout=0) as ticket:
+        assert ticket.granted
+    clock.time += 200
+    limiter.set_rate(tokens_per_minute=300)
+    assert limiter.try_acquire()
+    with pytest.raises(RequestTooLargeError, match="needs 750 of tokens_per_minute"):
+        limiter.acquire(Cost(tokens=750))
+
+
+def test_what_is_certain_of_a_cost_can_be_too_large() -> None:
+    limiter = RateLimiter(tokens_per_minute=500, input_tokens_per_minute=300)
+    limiter.reserve(Cost(input_tokens=900, output_tokens=900, certain=Cost(input_tokens=200))).cancel()
+    with pytest.raises(RequestTooLargeError, match="needs 301 of input_tokens_per_minute"):
+        limiter.reserve(Cost(input_tokens=900, certain=Cost(input_tokens=301)))
+    with pytest.raises(DeclarationError, match="certain=3"):
+        Cost(certain=3)

@@ -9,11 +9,21 @@ import pickle
 import signal
 import threading
 import uuid
+import weakref
+from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
-from langchain_parallel_plus.errors import DeclarationError
+from langchain_parallel_plus.errors import DeclarationError, QuotaExhaustedError
 from langchain_parallel_plus.limits import Cost, RateLimiter, reset
+from langchain_parallel_plus.providers.classify import classify
+from langchain_parallel_plus.providers.headers import parse_rate_limit_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REQUEST = httpx.Request("POST", "https://api.example.com")
 
 
 def triple(call: object) -> Cost:
@@ -53,11 +63,93 @@ def test_a_changed_rate_does_not_make_the_declaration_disagree() -> None:
     assert RateLimiter(requests_per_minute=60, name=name).statistics().rates["requests_per_minute"].limit == 120
 
 
-def test_a_name_is_free_again_when_its_last_limiter_is_gone() -> None:
+def use_once(name: str) -> bool:
+    return RateLimiter(requests_per_minute=60, burst=1, name=name).try_acquire()
+
+
+def test_a_limiter_made_anew_for_each_request_has_the_name_s_quota() -> None:
     name = a_name()
-    RateLimiter(requests_per_minute=60, name=name).acquire()
+    assert use_once(name)
     gc.collect()
+    assert not use_once(name)
+    with pytest.raises(DeclarationError, match="requests_per_minute 60, then 90"):
+        RateLimiter(requests_per_minute=90, burst=1, name=name)
+    reset(name)
     assert RateLimiter(requests_per_minute=90, name=name).try_acquire()
+
+
+def test_a_closed_key_stays_closed_while_nobody_holds_its_limiter() -> None:
+    name = a_name()
+    RateLimiter(requests_per_minute=60, name=name).close("unpaid")
+    gc.collect()
+    with pytest.raises(QuotaExhaustedError, match="unpaid"):
+        RateLimiter(requests_per_minute=60, name=name).acquire()
+
+
+def test_what_is_pickled_and_dropped_is_loaded_with_what_it_had_taken() -> None:
+    limiter = RateLimiter(requests_per_minute=60, burst=1, name=a_name())
+    assert limiter.try_acquire()
+    data = pickle.dumps(limiter)
+    del limiter
+    gc.collect()
+    assert not pickle.loads(data).try_acquire()
+
+
+def in_use(limiter: RateLimiter) -> None:
+    limiter.reserve().release()
+
+
+def closed(limiter: RateLimiter) -> None:
+    limiter.close("unpaid")
+
+
+def paused(limiter: RateLimiter) -> None:
+    limiter.pause(900)
+
+
+def set_anew(limiter: RateLimiter) -> None:
+    limiter.set_rate(requests_per_minute=30)
+
+
+def careful(limiter: RateLimiter) -> None:
+    ticket = limiter.reserve()
+    ticket.refused(classify(httpx.HTTPStatusError("", request=REQUEST, response=httpx.Response(429, request=REQUEST))))
+
+
+def told_of_less(limiter: RateLimiter) -> None:
+    limiter.reserve().heard(parse_rate_limit_headers({"x-ratelimit-limit-requests-minute": "20"}, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("provider", "happens", "after", "kept"),
+    [
+        (None, in_use, 0.5, True),
+        (None, in_use, 30.0, True),  # the burst is there again, and the server's minute is not over
+        (None, in_use, 62.0, False),
+        ("openai", in_use, 0.5, True),
+        ("openai", in_use, 30.0, False),
+        (None, closed, 600.0, True),
+        (None, paused, 600.0, True),
+        (None, paused, 1_000.0, False),
+        (None, set_anew, 600.0, True),
+        (None, careful, 120.0, True),
+        (None, careful, 50_000.0, False),
+        (None, told_of_less, 600.0, True),
+    ],
+)
+def test_of_very_many_names_only_those_go_that_cannot_be_told_from_new_ones(
+    provider: str | None, happens: Callable[[RateLimiter], None], after: float, kept: bool
+) -> None:
+    now = [0.0]
+    limiter = RateLimiter(requests_per_minute=60, provider=provider, name=a_name(), clock=lambda: now[0])
+    happens(limiter)
+    account = weakref.ref(limiter.account)
+    del limiter
+    now[0] = after
+    for _ in range(600):
+        RateLimiter(requests_per_minute=60, name=a_name())
+    gc.collect()
+    assert (account() is not None) == kept
 
 
 def test_a_cell_with_another_limit_runs_again_once_its_name_is_forgotten() -> None:
@@ -94,8 +186,7 @@ def test_a_duplicate_is_under_the_same_quota(duplicate: object, named: bool) -> 
 def test_pickling_into_another_process_keeps_the_declaration() -> None:
     limiter = RateLimiter(requests_per_minute=60, concurrency=3, burst=2, name=a_name())
     data, shown = pickle.dumps(limiter), repr(limiter)
-    del limiter
-    gc.collect()
+    reset()  # as if in another process
     restored = pickle.loads(data)
     assert repr(restored) == shown
     assert restored.statistics().submitted == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -362,6 +363,49 @@ def test_a_probe_that_ends_without_a_word_on_limits_ends_the_hope_for_headers(cl
     assert requests(limiter).limit == 60
 
 
+def aacquire(limiter: RateLimiter) -> bool:
+    """Take asynchronously what does not have to be waited for."""
+    try:
+        limiter.aacquire(timeout=0).send(None)
+    except StopIteration as done:
+        return bool(done.value)
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda limiter: limiter.acquire(blocking=False),
+        lambda limiter: limiter.acquire(Cost(requests=1), timeout=0),
+        lambda limiter: limiter.try_acquire(),
+        aacquire,
+    ],
+    ids=["acquire", "acquire in time", "try_acquire", "aacquire"],
+)
+def test_what_is_taken_without_a_ticket_brings_no_headers_and_is_not_waited_for(
+    take: Callable[[RateLimiter], bool], clock: Clock
+) -> None:
+    """So it is in LangChain's `rate_limiter=`: it would be one call in 30 s for ever."""
+    limiter = RateLimiter.from_headers(clock=clock)
+    assert take(limiter)
+    assert requests(limiter).limit == 60
+    clock.time += 1.01
+    assert take(limiter)
+    sent_later = limiter.reserve(Cost(requests=0))
+    sent_later.heard(openai(300, 250))
+    assert requests(limiter).limit == 300
+
+
+def test_a_call_that_waited_for_a_probe_is_none_itself_without_a_ticket() -> None:
+    limiter = RateLimiter.from_headers()
+    probe = limiter.reserve()
+    assert not limiter.acquire(blocking=False)
+    assert limiter.account.turnstile.planner.provider.probing
+    threading.Timer(0.05, probe.cancel).start()
+    assert limiter.acquire(timeout=60)
+    assert requests(limiter).limit == 60
+
+
 def test_an_adaptive_limiter_starts_carefully_and_grows_with_use(clock: Clock) -> None:
     limiter = RateLimiter.adaptive(requests_per_minute=30, clock=clock)
     assert at_once(limiter) == 1
@@ -429,3 +473,12 @@ def test_azure_may_lower_a_limit_for_a_while(clock: Clock) -> None:
     limiter = RateLimiter(tokens_per_minute=60_000, provider="azure", clock=clock)
     sent(limiter, Cost(tokens=10)).heard(openai(40_000, 39_000, unit="tokens"))
     assert limiter.statistics().rates["tokens_per_minute"].limit == 40_000
+
+
+@pytest.mark.parametrize("make", [RateLimiter.adaptive, RateLimiter.from_headers])
+def test_a_limit_that_nobody_declared_is_learned_from_azure_s_headers_too(
+    make: Callable[..., RateLimiter], clock: Clock
+) -> None:
+    limiter = make(provider="azure", clock=clock)
+    sent(limiter).heard(openai(50, 49))
+    assert (requests(limiter).limit, requests(limiter).stated) == (50, 50)

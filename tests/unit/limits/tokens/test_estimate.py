@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel
 
-from langchain_parallel_plus.errors import DeclarationError
+from langchain_parallel_plus.errors import DeclarationError, RequestTooLargeError
 from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.limits.tokens.estimate import (
     TOKENS_PER_MESSAGE,
@@ -145,3 +145,28 @@ def test_an_async_estimate_is_refused_without_a_second_warning() -> None:
         checked_estimate(_awaited(call("hi")))
     assert "plain function" in str(raised.value)
     assert checked_estimate(Cost(tokens=3)) == Cost(tokens=3)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "max_tokens", "correction", "admitted"),
+    [
+        ("hello you", None, 1.0, 200),  # an average answer would be 250
+        ("x" * 760, None, 4.0, 200),
+        ("x" * 760, 10, 4.0, 200),
+        ("x" * 840, None, 0.5, 200),  # a lane whose estimates were twice too high
+        ("x" * 840, None, 1.0, None),
+        ("x" * 400, 101, 1.0, None),
+        ("x" * 400, 101, 0.25, 126),
+    ],
+)
+def test_a_call_is_too_large_only_by_what_is_certain(
+    prompt: str, max_tokens: int | None, correction: float, admitted: int | None
+) -> None:
+    limiter = RateLimiter(tokens_per_minute=200)
+    cost = limiter.estimate(call(prompt, max_tokens=max_tokens), correction=correction)
+    if admitted is None:
+        with pytest.raises(RequestTooLargeError):
+            limiter.reserve(cost)
+    else:
+        assert limiter.account.amounts(cost) == (admitted,)
+        limiter.reserve(cost)

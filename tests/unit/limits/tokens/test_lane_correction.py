@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
 from langchain_parallel_plus import RateLimiter, RunnableParallelPlus
-from langchain_parallel_plus.limits import Cost
+from langchain_parallel_plus.limits import Cost, reset
 from langchain_parallel_plus.limits.tokens import lane_correction
 from langchain_parallel_plus.limits.tokens.estimate import ModelCall
 from langchain_parallel_plus.limits.tokens.lane_correction import Correction, LaneCorrections
@@ -72,10 +69,7 @@ def test_what_was_learned_goes_with_the_key() -> None:
         limiter.account.corrections.observe("lane", "model", estimated=estimated, actual=3_000)
     factors = {limiter.account.corrections.factor("lane", "model") for limiter in named}
     assert factors == {Correction().after(1_000, 3_000).after(2_000, 3_000).factor}
-    gone = weakref.ref(named[0].account)
-    del named, limiter
-    gc.collect()
-    assert gone() is None
+    reset("corrected")
     again = RateLimiter(requests_per_minute=60, name="corrected")
     assert again.account.corrections.factor("lane", "model") == 1
 

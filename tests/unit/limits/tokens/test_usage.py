@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
-from langchain_parallel_plus.limits.tokens.usage import Usage, read_usage
+from langchain_parallel_plus.limits.tokens.usage import Usage, read_usage, split_usage
 
 
 def chat_result(usage: Any) -> LLMResult:
@@ -22,30 +24,27 @@ def text_result(counts: Any) -> LLMResult:
 
 
 @pytest.mark.parametrize(
-    ("result", "batch", "usage"),
+    ("result", "usage"),
     [
-        (chat_result({"input_tokens": 5, "output_tokens": 7, "total_tokens": 12}), 1, (5, 7, False)),
-        (chat_result({"input_tokens": 5, "output_tokens": 7, "total_tokens": 12, "total_cost": 0}), 1, (0, 0, True)),
-        (chat_result({"total_cost": 0}), 1, (0, 0, True)),
-        (chat_result(None), 1, None),
-        (chat_result({"input_tokens": "5", "output_tokens": 7}), 1, None),
-        (chat_result({"input_tokens": -5, "output_tokens": 7}), 1, None),
-        (chat_result({"input_tokens": True, "output_tokens": 7}), 1, None),
-        (chat_result({"input_tokens": 0, "output_tokens": 0}), 1, None),
-        (chat_result([1, 2]), 1, None),
-        (text_result({"prompt_tokens": 5, "completion_tokens": 7}), 1, (5, 7, False)),
-        (text_result({}), 1, None),
-        (text_result({}), 3, (0, 0, False)),
-        (LLMResult(generations=[[Generation(text="well")]]), 1, None),
-        (LLMResult(generations=[]), 1, None),
-        (LLMResult(generations=[[]]), 1, None),
+        (chat_result({"input_tokens": 5, "output_tokens": 7, "total_tokens": 12}), (5, 7, False)),
+        (chat_result({"input_tokens": 5, "output_tokens": 7, "total_tokens": 12, "total_cost": 0}), (0, 0, True)),
+        (chat_result({"total_cost": 0}), (0, 0, True)),
+        (chat_result(None), None),
+        (chat_result({"input_tokens": "5", "output_tokens": 7}), None),
+        (chat_result({"input_tokens": -5, "output_tokens": 7}), None),
+        (chat_result({"input_tokens": True, "output_tokens": 7}), None),
+        (chat_result({"input_tokens": 0, "output_tokens": 0}), None),
+        (chat_result([1, 2]), None),
+        (text_result({"prompt_tokens": 5, "completion_tokens": 7}), (5, 7, False)),
+        (text_result({}), None),
+        (LLMResult(generations=[[Generation(text="well")]]), None),
+        (LLMResult(generations=[]), None),
+        (LLMResult(generations=[[]]), None),
     ],
 )
-def test_usage_is_read_where_langchain_puts_it(
-    result: LLMResult, batch: int, usage: tuple[int, int, bool] | None
-) -> None:
+def test_usage_is_read_where_langchain_puts_it(result: LLMResult, usage: tuple[int, int, bool] | None) -> None:
     expected = usage and Usage(input_tokens=usage[0], output_tokens=usage[1], from_cache=usage[2])
-    assert read_usage(result, batch=batch) == expected
+    assert read_usage(result) == expected
 
 
 def details(**parts: Any) -> dict[str, Any]:
@@ -82,3 +81,26 @@ def test_a_chat_model_without_usage_on_its_message_may_have_it_on_the_result() -
     result = chat_result(None)
     result.llm_output = {"token_usage": {"prompt_tokens": 5, "completion_tokens": 7}}
     assert read_usage(result) == Usage(input_tokens=5, output_tokens=7)
+
+
+@given(
+    st.lists(st.floats(0, 1e6), min_size=1, max_size=20),
+    st.integers(0, 10**7),
+    st.integers(0, 10**7),
+    st.floats(0, 1),
+)
+def test_the_parts_of_a_batch_are_its_sum_and_none_is_less_than_nothing(
+    weights: list[float], sent: int, received: int, cached: float
+) -> None:
+    usage = Usage(input_tokens=sent, output_tokens=received, cached_tokens=int(cached * sent))
+    parts = split_usage(usage, weights)
+    assert len(parts) == len(weights)
+    for name in ("input_tokens", "output_tokens", "cached_tokens", "cache_written_tokens"):
+        amounts = [getattr(part, name) for part in parts]
+        assert sum(amounts) == getattr(usage, name)
+        assert min(amounts) >= 0
+
+
+def test_a_prompt_has_the_part_of_its_weight() -> None:
+    parts = split_usage(Usage(input_tokens=400, output_tokens=40), [30, 10])
+    assert [(part.input_tokens, part.output_tokens) for part in parts] == [(300, 30), (100, 10)]
