@@ -86,6 +86,8 @@ class PolicyTelling:
         self, outcome: BranchOutcome, error: ErrorKind | None = None, facts: Mapping[str, Any] | None = None
     ) -> None:
         tally = self._scope.tally
+        if self._scope.ears is not None:
+            self._scope.ears.sweep()
         ended: dict[str, Any] = {
             "seconds": self._now() - self._started,
             "outcome": outcome,

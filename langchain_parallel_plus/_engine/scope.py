@@ -8,7 +8,7 @@ import threading
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from langchain_parallel_plus.errors import BranchAbandonedError
 from langchain_parallel_plus.observe.correlation import located_by
@@ -16,6 +16,7 @@ from langchain_parallel_plus.observe.event import Event, EventKind, emit, listen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from contextvars import Context
     from uuid import UUID
 
     from langchain_core.callbacks import BaseCallbackManager
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from langchain_parallel_plus.limits.tokens.usage import Usage
     from langchain_parallel_plus.observe.following import Follower
 
-__all__ = ("Scope", "Tally", "blocked_loop", "callbacks_for", "current_scope")
+__all__ = ("Ears", "Scope", "Tally", "blocked_loop", "callbacks_for", "current_scope")
 
 C = TypeVar("C", bound="BaseCallbackManager")
 
@@ -45,6 +46,16 @@ def blocked_loop() -> bool:
 
 
 _UNITS = itertools.count(1)
+
+
+class Ears(Protocol):
+    """Whoever hears of model calls."""
+
+    def enter(self, context: Context) -> None:
+        """Hear of every call in `context`."""
+
+    def sweep(self) -> None:
+        """Close the calls that are open."""
 
 
 class Tally:
@@ -98,6 +109,8 @@ class Scope:
     """Who follows the run, besides those who listen in its context."""
     time: CallTime | None = None
     """Of the call that it is part of, where a policy limits that."""
+    ears: Ears | None = None
+    """Hears of the model calls of a policy outside of any fan-out; a branch has a gate."""
 
     @property
     def unit(self) -> int:
@@ -185,6 +198,7 @@ class Scope:
             attempt,
             self.followers,
             self.time if time is None else time,
+            self.ears,
         )
 
     def for_hedge(self, token: CancelToken, permit: Permit | None) -> Scope:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_parallel_plus.observe.aggregates import FanOutAggregate
-    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
+    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport
     from langchain_parallel_plus.observe.report import RunReport
     from langchain_parallel_plus.observe.timeline import Segment
 
@@ -32,7 +32,7 @@ _LETTER_FROM = 0.02
 def report_html(report: RunReport) -> Html:
     """Return a report as a piece of HTML."""
     fan_outs = roots(report.fan_outs)
-    if not fan_outs:
+    if not fan_outs and not report.syntheses:
         return tag("div", text("no fan-out ran"))
     shown = fan_outs
     parts: list[Html] = []
@@ -42,9 +42,11 @@ def report_html(report: RunReport) -> Html:
         if (whole := report.together) is not None:
             parts.append(_chips(whole, "(all runs together)"))
         parts.append(tag("div", text("the slowest run:"), margin="8px 0 0 0", opacity="0.7"))
-    parts.append(_fan_out(shown[0], _ROWS))
+    if shown:
+        parts.append(_fan_out(shown[0], _ROWS))
     parts += _others(shown[1:])
-    parts += [_synthesis(one) for one in report.syntheses[:_ROWS]]
+    parts += [tag("div", text(words.synthesis(one))) for one in report.syntheses[:_ROWS]]
+    parts.append(tag("div", text(words.in_all(report))))
     return tag("div", *parts, font_size="13px", line_height="1.4", max_width="1100px")
 
 
@@ -259,9 +261,3 @@ def _aggregates(groups: Sequence[FanOutAggregate], *, costs: bool) -> Html:
     return tag(
         "table", tag("thead", head), tag("tbody", *rows), border_collapse="collapse", margin="0", font_size="12px"
     )
-
-
-def _synthesis(one: SynthesisReport) -> Html:
-    how = "" if one.outcome in (None, "ok") else f", {one.outcome}"
-    took = "running" if one.seconds is None else words.seconds(one.seconds)
-    return tag("div", text(f"synthesis of {one.inputs} outputs ({one.strategy}): {took}{how}"))
