@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from langchain_parallel_plus._engine.call_time import CallTime
     from langchain_parallel_plus._engine.cancel import CancelToken
     from langchain_parallel_plus._engine.capacity import Capacity, Permit
+    from langchain_parallel_plus._engine.holdups import Holdups
     from langchain_parallel_plus.limits import Cost, RateLimiter
     from langchain_parallel_plus.limits.tokens.usage import Usage
     from langchain_parallel_plus.observe.following import Follower
@@ -61,7 +62,7 @@ class Ears(Protocol):
 class Tally:
     """What one branch has used up so far; the only mutable part of a scope."""
 
-    __slots__ = ("_lock", "attempts", "backoff", "fell_back", "parent_unit", "unit", "waited")
+    __slots__ = ("_lock", "attempts", "backoff", "fell_back", "holdups", "parent_unit", "unit", "waited")
 
     def __init__(self, unit: int | None = None, parent_unit: int = 0) -> None:
         self._lock = threading.Lock()
@@ -71,6 +72,7 @@ class Tally:
         self.fell_back = False
         self.backoff = 0.0
         self.waited = 0.0
+        self.holdups: Holdups | None = None
 
     def add(self, *, backoff: float = 0.0, waited: float = 0.0) -> None:
         """Add seconds; model calls of one branch may wait in several threads."""

@@ -32,6 +32,7 @@ _COLUMNS: dict[Activity, str] = {
     "backoff": "back-off s",
     "wasted": "wasted s",
     "cap": "queued s",
+    "reader": "reader s",
 }
 """What a branch's seconds went on; of most, only where some did."""
 _ALWAYS = ("useful", "wait")

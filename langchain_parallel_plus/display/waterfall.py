@@ -24,6 +24,8 @@ _ROWS = 50
 """Shown at once; the rest can be opened."""
 _MORE = 150
 """Shown when opened."""
+_PIECES = 500
+"""In one bar."""
 _CRITICAL = "#d97706"
 _LETTER_FROM = 0.02
 """Share of the width below which a letter does not fit."""
@@ -196,7 +198,10 @@ def _spent(row: Row) -> str:
 
 
 def _bar(fan_out: FanOutReport, row: Row, whole: float, critical: bool) -> Html:
-    pieces = [_segment(one, fan_out.started, whole) for one in timeline(row.branch).segments]
+    segments = timeline(row.branch).segments
+    if len(segments) > _PIECES:  # a stream of many chunks: what is no pixel wide is left out
+        segments = tuple(one for one in segments if one.ended - one.started >= whole / _PIECES)
+    pieces = [_segment(one, fan_out.started, whole) for one in segments]
     outline = {"outline": f"2px solid {_CRITICAL}"} if critical else {}
     return tag(
         "div", *pieces, position="relative", height="15px", background=FAINT, overflow="hidden", margin="2px", **outline

@@ -44,6 +44,7 @@ LOOKS: dict[Activity, Look] = {
     "wait": Look("waiting for rate limits", "w", "#4a72b0"),
     "backoff": Look("backing off", "b", "#8e5ea2"),
     "cap": Look("waiting for max_concurrency", "q", "#737373"),
+    "reader": Look("waiting for the reader", "r", "#2c7a7b"),
     "overhead": Look("overhead", "-", "#8a7a3c"),
 }
 
@@ -164,6 +165,7 @@ _ADVICE: dict[Activity, str] = {
     "backoff": "went on back-off: the provider fails or refuses; a fallback would not wait",
     "wasted": "went on attempts that failed or were not used: a fallback, an earlier hedge or timeout would save some",
     "cap": "went on waiting for a turn under max_concurrency: raise it if the limits allow",
+    "reader": "went on waiting for whoever reads the stream: nothing but a quicker reader makes this faster",
     "overhead": "went on neither work nor waits: the work is small, or the machine is busy",
 }
 

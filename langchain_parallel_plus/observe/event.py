@@ -33,8 +33,9 @@ EventKind = Literal[
     #   error_type
     "branch.start",  # it works from now on; seconds: since its fan-out began, or its cap would have let it; of a policy
     #   in a branch, parent_unit (the run that calls it)
-    "branch.end",  # seconds since its fan-out began, outcome, error, attempt (calls made), wait, backoff; if it failed,
-    #   error_type (the class of the exception) and status (of HTTP, if known): never what the exception says
+    "branch.end",  # seconds since its fan-out began, outcome, error, attempt (calls made), wait, backoff; reader (of a
+    #   stream: when it waited for whoever reads it, as pairs of times); if it failed, error_type (the class of the
+    #   exception) and status (of HTTP, if known): never what the exception says
     "branch.late",  # a thread that nobody waits for has returned: outcome "ok" or "failed"; its result is discarded
     "attempt.start",  # attempt; role, target (0, or the number of the fallback)
     "attempt.end",  # as the start; outcome, error, seconds since the start, waits for limiters included; error_type and

@@ -49,6 +49,7 @@ class Known:
     waiting: dict[UUID, Wait] = field(default_factory=dict)
     """By model call: those that are not over."""
     backoffs: list[tuple[float, float]] = field(default_factory=list)
+    reader: tuple[tuple[float, float], ...] = ()
     calls: dict[UUID, ModelCall] = field(default_factory=dict)
     late: int = 0
     inner: list[Known] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Known:
             case "branch.end":
                 self.ended, self.outcome, self.error = event.at, event.outcome, event.error
                 self.error_type = event.detail.get("error_type")
+                self.reader = event.detail.get("reader", ())
                 hedges = (one.number for one in self.log if one.role == "hedge")
                 self.attempts = max(event.attempt or 0, *hedges, 0)
                 self._give_up(event.at)
@@ -115,6 +117,7 @@ class Known:
                 for one in (*self.waits, *self.waiting.values())
             ),
             backoff_log=tuple((start - zero, stop - zero) for start, stop in self.backoffs),
+            reader_log=tuple((start - zero, min(stop, end) - zero) for start, stop in self.reader),
             model_calls=placed(self.calls.values(), zero, end),
             late=self.late,
             nested=tuple(nested[one] for one in self.nested if one in nested),

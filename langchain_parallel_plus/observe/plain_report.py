@@ -18,7 +18,7 @@ __all__ = ("plain", "rows")
 
 _TOLD = ("outcome", "error", "error_type", "started", "seconds", "wait", "backoff", "attempts", "calls")
 _TOKENS = ("input_tokens", "output_tokens")
-_NUMBERS_OF_BRANCHES = ("useful", "wasted", "waited", "queued", "overhead", "slack", "cost", "cost_useful")
+_NUMBERS_OF_BRANCHES = ("useful", "wasted", "waited", "queued", "reader", "overhead", "slack", "cost", "cost_useful")
 _NUMBERS = (
     "ran",
     "useful",
@@ -121,6 +121,7 @@ def _numbers(branch: BranchReport, fan_out: FanOutReport) -> dict[str, Any]:
         "wasted": own.wasted,
         "waited": own.lost["wait"],
         "queued": own.lost["cap"],
+        "reader": own.lost["reader"],
         "overhead": own.lost["overhead"],
         "slack": own.slack,
         "cost": own.cost,

@@ -133,6 +133,8 @@ class BranchReport:
     wait_log: tuple[Wait, ...] = ()
     backoff_log: tuple[tuple[float, float], ...] = ()
     """The waits between a failed attempt and the next."""
+    reader_log: tuple[tuple[float, float], ...] = ()
+    """Of a stream that has ended: when it waited for whoever reads it, because its next chunk was ready."""
     model_calls: tuple[ModelCall, ...] = ()
     late: int = 0
     """Results of its threads that came after nobody waited for them any more, and were discarded."""
