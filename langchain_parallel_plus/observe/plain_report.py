@@ -16,9 +16,22 @@ if TYPE_CHECKING:
 
 __all__ = ("plain", "rows")
 
-_TOLD = ("outcome", "error", "error_type", "started", "seconds", "wait", "backoff", "attempts", "calls")
+_TOLD = ("outcome", "error", "error_type", "started", "seconds", "attempts", "calls")
 _TOKENS = ("input_tokens", "output_tokens")
-_NUMBERS_OF_BRANCHES = ("useful", "wasted", "waited", "queued", "reader", "overhead", "slack", "cost", "cost_useful")
+_NUMBERS_OF_BRANCHES = (
+    "useful",
+    "wait",
+    "backoff",
+    "wasted",
+    "queued",
+    "reader",
+    "overhead",
+    "call_wait",
+    "wasted_work",
+    "slack",
+    "cost",
+    "cost_useful",
+)
 _NUMBERS = (
     "ran",
     "useful",
@@ -112,17 +125,24 @@ def _branch(branch: BranchReport, fan_out: FanOutReport) -> dict[str, Any]:
 
 
 def _numbers(branch: BranchReport, fan_out: FanOutReport) -> dict[str, Any]:
-    """Return a branch's numbers, what it called included; that has numbers of its own."""
+    """Return a branch's numbers, what it called included; that has numbers of its own.
+
+    Those from "useful" to "overhead" add up to its seconds, as the text shows them. Beside them, "call_wait" counts
+    each of its calls that wait at the same time, and "wasted_work" also what was lost beside useful work.
+    """
     told = fan_out.measures
     own = told.branches.get(branch.path) or measure_branch(branch, fan_out.price)
     return {
         "depth": len(branch.path),
         "useful": own.useful,
-        "wasted": own.wasted,
-        "waited": own.lost["wait"],
+        "wait": own.lost["wait"],
+        "backoff": own.lost["backoff"],
+        "wasted": own.lost["wasted"],
         "queued": own.lost["cap"],
         "reader": own.lost["reader"],
         "overhead": own.lost["overhead"],
+        "call_wait": branch.wait,
+        "wasted_work": own.wasted,
         "slack": own.slack,
         "cost": own.cost,
         "cost_useful": own.cost_useful,

@@ -108,6 +108,9 @@ class RunReport:
         `kind` says which. What a branch called has rows of its own, with a greater `depth`. The branch's seconds and
         costs include theirs: to add them up, take the rows of depth 1. Its tokens are of its own model calls. A
         synthesis has the costs and tokens of those of its model calls that are in no branch.
+
+        `useful`, `wait`, `backoff`, `wasted`, `queued`, `reader` and `overhead` are the text's, and add up.
+        `call_wait` counts each of the calls that wait at the same time; `wasted_work` also what a hedge lost beside.
         """
         return rows(self.fan_outs, self.syntheses)
 
