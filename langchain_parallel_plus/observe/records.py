@@ -208,7 +208,8 @@ class FanOutReport:
     max_concurrency: int | None = None
     """The cap that it ran under."""
     limiters: tuple[LimiterState, ...] = ()
-    """The rate limiters of its model calls, as they stood when it began."""
+    """The rate limiters of its model calls, as they stood when it began; in a report also those of the fan-outs that it
+    called, when those began."""
     shared: bool = False
     """Whether other runs used its limits at the same time, so that they cannot be judged by this one alone."""
     branches: Mapping[tuple[str, ...], BranchReport] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from langchain_parallel_plus.observe.chrome_trace import chrome_trace
 from langchain_parallel_plus.observe.collector import Collector
 from langchain_parallel_plus.observe.costs import sum_of_costs
 from langchain_parallel_plus.observe.event import subscribed
+from langchain_parallel_plus.observe.nested_limits import judged
 from langchain_parallel_plus.observe.plain_report import plain, rows
 from langchain_parallel_plus.observe.prices import PriceOf, Prices, price_of
 from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
@@ -148,7 +149,8 @@ class RunReport:
 
 
 def _marked(fan_outs: tuple[FanOutReport, ...]) -> tuple[FanOutReport, ...]:
-    """Return them, the outermost ones with whether other runs used their limits at the same time."""
+    """Return them with whether other runs used their limits at the same time."""
+    fan_outs = tuple(judged(fan_outs))
     top = roots(fan_outs)
     shared = {top[index].run_id for index in sharing(top)}
     return tuple(replace(one, shared=True) if one.run_id in shared else one for one in fan_outs)
