@@ -37,6 +37,8 @@ class EnteredContext:
         self._scope = scope
         if scope is not None:
             self.context.run(current_scope.set, scope)
+            if scope.ears is not None:
+                scope.ears.enter(self.context)
             for follower in scope.followers:
                 self.context.run(follower.entered, scope, later=later)
 

@@ -13,6 +13,7 @@ from langchain_parallel_plus._engine.backoff import call_state
 from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.clock import jitter
 from langchain_parallel_plus._engine.guarded import GuardedCall, Targets
+from langchain_parallel_plus._engine.hearing import hear
 from langchain_parallel_plus._engine.hedged_run import HedgeCall, HedgedRun
 from langchain_parallel_plus._engine.machine import (
     Action,
@@ -255,13 +256,14 @@ def scope_of(outer: Scope | None, runnable: object, name: str, manager: RunManag
     A policy somewhere inside a branch counts its attempts apart from the branch's.
     """
     if outer is None:
-        return Scope(
+        alone = Scope(
             path=(name,),
             run_id=manager.run_id,
             token=CancelToken(),
             now=now,
             followers=followers_below(None, manager.handlers),
         )
+        return hear(alone)
     if outer.step is runnable:
         return outer
     inner = replace(
@@ -270,7 +272,8 @@ def scope_of(outer: Scope | None, runnable: object, name: str, manager: RunManag
         tally=Tally(parent_unit=outer.unit),
         step=runnable,
         attempt=None,
+        ears=None,  # of the policy around, which hears of this one's calls
         followers=followers_below(outer.followers if outer.path else None, manager.handlers),
     )
     # An item of a batch that stands in no branch is a run of its own.
-    return inner if outer.path else replace(inner, run_id=manager.run_id)
+    return inner if outer.path else hear(replace(inner, run_id=manager.run_id))

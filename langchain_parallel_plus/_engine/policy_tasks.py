@@ -251,8 +251,11 @@ async def _read(run: GuardedCall, call: Call, replay: AsyncReplay) -> Any:
 
 async def _deliver(run: PolicyRun, call: Call, source: Source, chunk: Any) -> AsyncGenerator[Any, None]:
     """Yield everything from the first chunk on; an empty stream is a success."""
+    run.telling.delivers(source.holdups)
     while chunk is not EXHAUSTED:
+        run.telling.handed_over()
         yield chunk
+        run.telling.went_on()
         try:
             chunk = await source.next()
         except Exception as error:

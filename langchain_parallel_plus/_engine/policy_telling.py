@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from langchain_parallel_plus._engine.holdups import holdups_of
 from langchain_parallel_plus._engine.telling import error_facts
 from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard
 from langchain_parallel_plus.errors import CircuitOpenError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from langchain_parallel_plus._engine.breaker_guard import BreakerGuard
     from langchain_parallel_plus._engine.guarded import GuardedCall
+    from langchain_parallel_plus._engine.holdups import Holdups
     from langchain_parallel_plus._engine.machine import Call, Plan
     from langchain_parallel_plus._engine.scope import Scope
     from langchain_parallel_plus.providers.classified import Classified
@@ -30,7 +32,7 @@ __all__ = ("PolicyTelling",)
 class PolicyTelling:
     """Tells of one run of a policy."""
 
-    __slots__ = ("_hedged", "_manager", "_now", "_open", "_own", "_plan", "_scope", "_started")
+    __slots__ = ("_hedged", "_holdups", "_manager", "_now", "_open", "_own", "_plan", "_scope", "_started")
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class PolicyTelling:
         self._hedged = hedged
         self._started = now()
         self._open: dict[int, float] = {}
+        self._holdups: Holdups | None = None
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -74,6 +77,7 @@ class PolicyTelling:
 
     def _begin(self) -> None:
         if self._own:
+            self._holdups = holdups_of(self._scope)
             self._scope.emit("branch.start", seconds=0.0, detail={"parent_unit": self._scope.tally.parent_unit})
         followed = not isinstance(self._manager, Unheard | AsyncUnheard)
         retry = self._plan.retry
@@ -86,6 +90,8 @@ class PolicyTelling:
         self, outcome: BranchOutcome, error: ErrorKind | None = None, facts: Mapping[str, Any] | None = None
     ) -> None:
         tally = self._scope.tally
+        if self._scope.ears is not None:
+            self._scope.ears.sweep()
         ended: dict[str, Any] = {
             "seconds": self._now() - self._started,
             "outcome": outcome,
@@ -95,7 +101,23 @@ class PolicyTelling:
         }
         self._scope.tell_followers("policy.end", **ended)
         if self._own:
-            self._scope.emit("branch.end", **ended)
+            reader = () if tally.holdups is None else tally.holdups.until(self._now())
+            self._scope.emit("branch.end", **{**ended, "detail": {**ended["detail"], "reader": reader}})
+
+    def delivers(self, holdups: Holdups | None) -> None:
+        """Take note of the hold-ups of the stream that it delivers, if that makes its chunks ahead."""
+        if holdups is not None:
+            self._scope.tally.holdups, self._holdups = holdups, None
+
+    def handed_over(self) -> None:
+        """Take note that whoever reads its stream has a chunk, and that no other is made meanwhile."""
+        if self._holdups is not None:
+            self._holdups.begin()
+
+    def went_on(self) -> None:
+        """Take note that the next chunk is asked for."""
+        if self._holdups is not None:
+            self._holdups.end()
 
     def started(self, guard: GuardedCall, call: Call) -> None:
         """Tell that an attempt begins, or a hedge beside it."""

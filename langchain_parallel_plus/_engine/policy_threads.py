@@ -217,8 +217,11 @@ def _read(run: GuardedCall, call: Call, replay: Replay, config: RunnableConfig) 
 
 def _deliver(run: PolicyRun, call: Call, source: Source, chunk: Any) -> Iterator[Any]:
     """Yield everything from the first chunk on; an empty stream is a success."""
+    run.telling.delivers(source.holdups)
     while chunk is not EXHAUSTED:
+        run.telling.handed_over()
         yield chunk
+        run.telling.went_on()
         try:
             chunk = source.next()
         except Exception as error:

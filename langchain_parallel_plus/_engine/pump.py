@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from langchain_parallel_plus._engine.consumer import Lending
     from langchain_parallel_plus._engine.fan_out import FanOutRun
+    from langchain_parallel_plus._engine.holdups import Holdups
     from langchain_parallel_plus._engine.replay import AsyncInput, Input
 
 __all__ = ("ABANDONED", "CHUNK", "END", "ERROR", "EXHAUSTED", "EXPIRED", "Held", "Item", "ThreadPump", "later")
@@ -128,6 +129,7 @@ class ThreadPump:
         "_closed",
         "_context",
         "_ended",
+        "_holdups",
         "_inbox",
         "_index",
         "_left",
@@ -150,6 +152,7 @@ class ThreadPump:
         *,
         ahead: bool = True,
         lending: Lending | None = None,
+        holdups: Holdups | None = None,
     ) -> None:
         self._index = index
         self._context = context
@@ -159,6 +162,7 @@ class ThreadPump:
         self._on_late = on_late
         self._ahead = ahead
         self._lending = lending
+        self._holdups = holdups
         self._room: SimpleQueue[None] = SimpleQueue()
         if ahead:
             self._room.put(None)
@@ -197,6 +201,8 @@ class ThreadPump:
         self._on_end()
         if self._left:
             self._on_late(error)
+        if self._holdups is not None:
+            self._holdups.begin()  # its end is told when the consumer hears of it
         if not self._closed:  # nobody reads on, and what lay in the inbox would live as long as the caller's exception
             self._inbox.put((self._index, END, None) if error is None else (self._index, ERROR, error))
         self._ended.set()
@@ -217,7 +223,11 @@ class ThreadPump:
             if self._lending is not None:
                 self._lending.lend()
             self._inbox.put(item)
+        if self._holdups is not None:
+            self._holdups.begin()
         self._await_room()
+        if self._holdups is not None:
+            self._holdups.end()
         if self._closed:
             return False
         if self._ahead:

@@ -8,7 +8,7 @@ import threading
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from langchain_parallel_plus.errors import BranchAbandonedError
 from langchain_parallel_plus.observe.correlation import located_by
@@ -16,6 +16,7 @@ from langchain_parallel_plus.observe.event import Event, EventKind, emit, listen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from contextvars import Context
     from uuid import UUID
 
     from langchain_core.callbacks import BaseCallbackManager
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     from langchain_parallel_plus._engine.call_time import CallTime
     from langchain_parallel_plus._engine.cancel import CancelToken
     from langchain_parallel_plus._engine.capacity import Capacity, Permit
+    from langchain_parallel_plus._engine.holdups import Holdups
     from langchain_parallel_plus.limits import Cost, RateLimiter
     from langchain_parallel_plus.limits.tokens.usage import Usage
     from langchain_parallel_plus.observe.following import Follower
 
-__all__ = ("Scope", "Tally", "blocked_loop", "callbacks_for", "current_scope")
+__all__ = ("Ears", "Scope", "Tally", "blocked_loop", "callbacks_for", "current_scope")
 
 C = TypeVar("C", bound="BaseCallbackManager")
 
@@ -47,10 +49,20 @@ def blocked_loop() -> bool:
 _UNITS = itertools.count(1)
 
 
+class Ears(Protocol):
+    """Whoever hears of model calls."""
+
+    def enter(self, context: Context) -> None:
+        """Hear of every call in `context`."""
+
+    def sweep(self) -> None:
+        """Close the calls that are open."""
+
+
 class Tally:
     """What one branch has used up so far; the only mutable part of a scope."""
 
-    __slots__ = ("_lock", "attempts", "backoff", "fell_back", "parent_unit", "unit", "waited")
+    __slots__ = ("_lock", "attempts", "backoff", "fell_back", "holdups", "parent_unit", "unit", "waited")
 
     def __init__(self, unit: int | None = None, parent_unit: int = 0) -> None:
         self._lock = threading.Lock()
@@ -60,6 +72,7 @@ class Tally:
         self.fell_back = False
         self.backoff = 0.0
         self.waited = 0.0
+        self.holdups: Holdups | None = None
 
     def add(self, *, backoff: float = 0.0, waited: float = 0.0) -> None:
         """Add seconds; model calls of one branch may wait in several threads."""
@@ -98,6 +111,8 @@ class Scope:
     """Who follows the run, besides those who listen in its context."""
     time: CallTime | None = None
     """Of the call that it is part of, where a policy limits that."""
+    ears: Ears | None = None
+    """Hears of the model calls of a policy outside of any fan-out; a branch has a gate."""
 
     @property
     def unit(self) -> int:
@@ -185,6 +200,7 @@ class Scope:
             attempt,
             self.followers,
             self.time if time is None else time,
+            self.ears,
         )
 
     def for_hedge(self, token: CancelToken, permit: Permit | None) -> Scope:

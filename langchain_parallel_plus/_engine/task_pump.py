@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from langchain_parallel_plus._engine.capacity import Permit
     from langchain_parallel_plus._engine.consumer import Lending
-    from langchain_parallel_plus._engine.pump import Item
+    from langchain_parallel_plus._engine.holdups import Holdups
+    from langchain_parallel_plus._engine.pump import Item, Kind
 
 __all__ = ("Inbox", "TaskPump")
 
@@ -64,6 +65,7 @@ class TaskPump:
 
     __slots__ = (
         "_ahead",
+        "_holdups",
         "_inbox",
         "_index",
         "_lending",
@@ -85,6 +87,7 @@ class TaskPump:
         *,
         ahead: bool = True,
         lending: Lending | None = None,
+        holdups: Holdups | None = None,
     ) -> None:
         self._index = index
         self._open = open_stream
@@ -93,6 +96,7 @@ class TaskPump:
         self._on_start = on_start
         self._ahead = ahead
         self._lending = lending
+        self._holdups = holdups
         self._outstanding = False
         self._room: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
@@ -116,12 +120,17 @@ class TaskPump:
                 self._on_start()
             await self._produce(self._open())
         except Exception as error:  # carried to the consumer
-            self._inbox.put((self._index, ERROR, error))
+            self._end(ERROR, error)
         except BaseException as error:
-            self._inbox.put((self._index, ERROR, error))
+            self._end(ERROR, error)
             raise
         else:
-            self._inbox.put((self._index, END, None))
+            self._end(END)
+
+    def _end(self, kind: Kind, error: BaseException | None = None) -> None:
+        if self._holdups is not None:
+            self._holdups.begin()  # its end is told when the consumer hears of it
+        self._inbox.put((self._index, kind, error))
 
     async def _produce(self, stream: AsyncIterator[Any]) -> None:
         try:
@@ -143,7 +152,12 @@ class TaskPump:
 
     async def _await_room(self) -> None:
         self._room = asyncio.get_running_loop().create_future()
+        if self._holdups is None:
+            await self._room
+            return
+        self._holdups.begin()
         await self._room
+        self._holdups.end()
 
 
 def _heed_cancellation() -> None:

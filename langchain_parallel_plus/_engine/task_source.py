@@ -9,6 +9,7 @@ from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.chunk_watch import LATER, ChunkWatch
 from langchain_parallel_plus._engine.context import EnteredContext
 from langchain_parallel_plus._engine.ending import cancel_and_wait
+from langchain_parallel_plus._engine.holdups import Holdups
 from langchain_parallel_plus._engine.pump import CHUNK, ERROR, EXHAUSTED
 from langchain_parallel_plus._engine.task_pump import Inbox, TaskPump
 
@@ -45,7 +46,9 @@ class Source:
         self._loop = loop
         self._inputs = inputs
         self._inbox = Inbox(loop)
-        self._pump = TaskPump(0, open_stream, self._inbox, ahead=guard.scope.permit is None)
+        self.holdups = Holdups(guard.scope.now) if guard.scope.heard else None
+        """Of its stream: its chunks are made ahead."""
+        self._pump = TaskPump(0, open_stream, self._inbox, ahead=guard.scope.permit is None, holdups=self.holdups)
         self._token = attempt_token(guard, leaves=True)
         timed = hedged or guard.limits(call) or guard.is_observed(call)
         self._time = guard.time_of(call) if timed else None

@@ -12,6 +12,7 @@ from langchain_parallel_plus._engine.breath import breath
 from langchain_parallel_plus._engine.consumer import Consumer
 from langchain_parallel_plus._engine.ending import cancel_and_wait
 from langchain_parallel_plus._engine.fan_out import FanOut, FanOutRun
+from langchain_parallel_plus._engine.holdups import holdups_of
 from langchain_parallel_plus._engine.open_calls import end_calls
 from langchain_parallel_plus._engine.pump import ABANDONED, CHUNK, EXPIRED, Held, Item, later
 from langchain_parallel_plus._engine.replay import AsyncInput
@@ -234,6 +235,7 @@ def _pump(running: RunningBranch, inputs: AsyncIterator[Any], inbox: Inbox, cons
         running.begin,
         ahead=lending is None,
         lending=lending,
+        holdups=holdups_of(running.scope),
     )
 
 

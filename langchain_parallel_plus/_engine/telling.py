@@ -113,6 +113,7 @@ class FanOutTelling:
                     "wait": scope.tally.waited,
                     "backoff": scope.tally.backoff,
                     "started": self._started,
+                    "reader": () if scope.tally.holdups is None else scope.tally.holdups.until(now),
                     **facts,
                 },
             )

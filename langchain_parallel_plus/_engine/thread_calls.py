@@ -10,6 +10,7 @@ from langchain_parallel_plus._engine.cancel import CancelToken
 from langchain_parallel_plus._engine.chunk_watch import LATER, ChunkWatch
 from langchain_parallel_plus._engine.clock import SYSTEM, Clock
 from langchain_parallel_plus._engine.context import EnteredContext
+from langchain_parallel_plus._engine.holdups import Holdups
 from langchain_parallel_plus._engine.pump import CHUNK, ERROR, EXHAUSTED, Item, ThreadPump
 from langchain_parallel_plus._engine.workers import WORKERS
 
@@ -111,6 +112,8 @@ class Source:
         self._entered = EnteredContext(config, guard.scope_for(call, self._token, self._time))
         self._context = self._entered.context
         self._watch = ChunkWatch(guard, call, self._context, self._time)
+        self.holdups = Holdups(guard.scope.now) if leaves and guard.scope.heard else None
+        """Of its stream, where chunks are made ahead."""
         refuse_when_abandoned(self._context)
 
     @property
@@ -156,8 +159,9 @@ class Source:
     def _start(self, token: CancelToken) -> None:
         ahead = self._guard.scope.permit is None  # else both sides would work under one permit
         self._pump = ThreadPump(
-            0, self._context, self._open, self._inbox, self._entered.leave, self._came_late, ahead=ahead
-        )
+            0, self._context, self._open, self._inbox, self._entered.leave, self._came_late, ahead=ahead,
+            holdups=self.holdups,
+        )  # fmt: skip
         token.subscribe(lambda: self._inbox.put((0, ERROR, self._guard.given_up())))
         WORKERS.submit(self._pump.run)
 

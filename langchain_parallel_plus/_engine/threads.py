@@ -11,6 +11,7 @@ from langchain_parallel_plus._engine.branches import RunningBranch, Surroundings
 from langchain_parallel_plus._engine.clock import SYSTEM, Clock
 from langchain_parallel_plus._engine.consumer import Consumer
 from langchain_parallel_plus._engine.fan_out import FanOut, FanOutRun
+from langchain_parallel_plus._engine.holdups import holdups_of
 from langchain_parallel_plus._engine.pump import ABANDONED, CHUNK, EXPIRED, Held, Item, ThreadPump, later
 from langchain_parallel_plus._engine.replay import Input
 from langchain_parallel_plus._engine.shared_input import Reading, shared
@@ -184,6 +185,7 @@ def _pump(running: RunningBranch, inputs: Iterator[Any], inbox: SimpleQueue[Item
         running.came_late,
         ahead=lending is None,
         lending=lending,
+        holdups=holdups_of(running.scope),
     )
 
 

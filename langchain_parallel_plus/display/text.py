@@ -12,7 +12,7 @@ from langchain_parallel_plus.observe.tree import roots
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
+    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport
     from langchain_parallel_plus.observe.report import RunReport
     from langchain_parallel_plus.observe.timeline import Activity, Timeline
 
@@ -32,6 +32,7 @@ _COLUMNS: dict[Activity, str] = {
     "backoff": "back-off s",
     "wasted": "wasted s",
     "cap": "queued s",
+    "reader": "reader s",
 }
 """What a branch's seconds went on; of most, only where some did."""
 _ALWAYS = ("useful", "wait")
@@ -40,7 +41,7 @@ _ALWAYS = ("useful", "wait")
 def report_text(report: RunReport) -> str:
     """Return a table for each fan-out; the bar shows what a branch did when, within the whole."""
     fan_outs = report.fan_outs
-    if not fan_outs:
+    if not fan_outs and not report.syntheses:
         return "no fan-out ran"
     top = roots(fan_outs)
     shown, parts = fan_outs, []
@@ -51,8 +52,9 @@ def report_text(report: RunReport) -> str:
         shown = [slowest, *(one for branch in slowest.branches.values() for one in branch.nested)][:_FAN_OUTS]
         parts.append("the slowest run:")
     parts += [_fan_out_text(fan_out) for fan_out in shown]
-    parts += [_synthesis(one) for one in report.syntheses[:_FAN_OUTS]]
-    parts.append("\n".join([*_legend(shown), _BARS]))
+    parts += _syntheses(report)
+    if shown:
+        parts.append("\n".join([*_legend(shown), _BARS]))
     return "\n\n".join(parts)
 
 
@@ -177,10 +179,14 @@ def _bar(branch: BranchReport, started: float, whole: float) -> str:
     return "".join(signs).rstrip()
 
 
-def _synthesis(one: SynthesisReport) -> str:
-    how = "" if one.outcome in (None, "ok") else f", {one.outcome}"
-    took = "running" if one.seconds is None else words.seconds(one.seconds)
-    return f"synthesis of {one.inputs} outputs ({one.strategy}): {took}{how}"
+def _syntheses(report: RunReport) -> list[str]:
+    found = report.syntheses
+    lines = [words.synthesis(one) for one in found[:_FAN_OUTS]]
+    if len(found) > _FAN_OUTS:
+        lines.append(f"... and {len(found) - _FAN_OUTS} more syntheses")
+    if cost := words.in_all(report):
+        lines.append(cost)
+    return lines
 
 
 def _name(text: str) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_parallel_plus.observe.aggregates import FanOutAggregate
-    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
+    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport
     from langchain_parallel_plus.observe.report import RunReport
     from langchain_parallel_plus.observe.timeline import Segment
 
@@ -24,6 +24,8 @@ _ROWS = 50
 """Shown at once; the rest can be opened."""
 _MORE = 150
 """Shown when opened."""
+_PIECES = 500
+"""In one bar."""
 _CRITICAL = "#d97706"
 _LETTER_FROM = 0.02
 """Share of the width below which a letter does not fit."""
@@ -32,7 +34,7 @@ _LETTER_FROM = 0.02
 def report_html(report: RunReport) -> Html:
     """Return a report as a piece of HTML."""
     fan_outs = roots(report.fan_outs)
-    if not fan_outs:
+    if not fan_outs and not report.syntheses:
         return tag("div", text("no fan-out ran"))
     shown = fan_outs
     parts: list[Html] = []
@@ -42,9 +44,11 @@ def report_html(report: RunReport) -> Html:
         if (whole := report.together) is not None:
             parts.append(_chips(whole, "(all runs together)"))
         parts.append(tag("div", text("the slowest run:"), margin="8px 0 0 0", opacity="0.7"))
-    parts.append(_fan_out(shown[0], _ROWS))
+    if shown:
+        parts.append(_fan_out(shown[0], _ROWS))
     parts += _others(shown[1:])
-    parts += [_synthesis(one) for one in report.syntheses[:_ROWS]]
+    parts += [tag("div", text(words.synthesis(one))) for one in report.syntheses[:_ROWS]]
+    parts.append(tag("div", text(words.in_all(report))))
     return tag("div", *parts, font_size="13px", line_height="1.4", max_width="1100px")
 
 
@@ -194,7 +198,10 @@ def _spent(row: Row) -> str:
 
 
 def _bar(fan_out: FanOutReport, row: Row, whole: float, critical: bool) -> Html:
-    pieces = [_segment(one, fan_out.started, whole) for one in timeline(row.branch).segments]
+    segments = timeline(row.branch).segments
+    if len(segments) > _PIECES:  # a stream of many chunks: what is no pixel wide is left out
+        segments = tuple(one for one in segments if one.ended - one.started >= whole / _PIECES)
+    pieces = [_segment(one, fan_out.started, whole) for one in segments]
     outline = {"outline": f"2px solid {_CRITICAL}"} if critical else {}
     return tag(
         "div", *pieces, position="relative", height="15px", background=FAINT, overflow="hidden", margin="2px", **outline
@@ -259,9 +266,3 @@ def _aggregates(groups: Sequence[FanOutAggregate], *, costs: bool) -> Html:
     return tag(
         "table", tag("thead", head), tag("tbody", *rows), border_collapse="collapse", margin="0", font_size="12px"
     )
-
-
-def _synthesis(one: SynthesisReport) -> Html:
-    how = "" if one.outcome in (None, "ok") else f", {one.outcome}"
-    took = "running" if one.seconds is None else words.seconds(one.seconds)
-    return tag("div", text(f"synthesis of {one.inputs} outputs ({one.strategy}): {took}{how}"))

@@ -8,19 +8,22 @@ from langchain_parallel_plus.observe.tree import subtree
 
 if TYPE_CHECKING:
     from langchain_parallel_plus.observe.measures import FanOutMeasures
-    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport
+    from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
+    from langchain_parallel_plus.observe.report import RunReport
     from langchain_parallel_plus.observe.timeline import Activity, Segment
 
 __all__ = (
     "LOOKS",
     "Look",
     "advice",
+    "in_all",
     "look_of",
     "money",
     "numbers",
     "outcome",
     "seconds",
     "share",
+    "synthesis",
     "times",
     "tokens",
     "took",
@@ -41,6 +44,7 @@ LOOKS: dict[Activity, Look] = {
     "wait": Look("waiting for rate limits", "w", "#4a72b0"),
     "backoff": Look("backing off", "b", "#8e5ea2"),
     "cap": Look("waiting for max_concurrency", "q", "#737373"),
+    "reader": Look("waiting for the reader", "r", "#2c7a7b"),
     "overhead": Look("overhead", "-", "#8a7a3c"),
 }
 
@@ -102,7 +106,28 @@ def outcome(branch: BranchReport) -> str:
 def tokens(branch: BranchReport) -> str:
     """Return how many tokens the model calls of a branch used, and of all that it called."""
     used = sum(one.input_tokens + one.output_tokens for one in subtree(branch))
-    return f"{used:,}".replace(",", " ") if used else "-"
+    return _grouped(used) if used else "-"
+
+
+def _grouped(count: int) -> str:
+    return f"{count:,}".replace(",", " ")
+
+
+def synthesis(one: SynthesisReport) -> str:
+    """Return what is known of a synthesis, in one line."""
+    how = "" if one.outcome in (None, "ok") else f", {one.outcome}"
+    facts = ["running" if one.seconds is None else seconds(one.seconds)]
+    if one.model_calls:
+        facts.append(f"{_grouped(one.input_tokens + one.output_tokens)} tokens")
+    if one.model_calls and one.price is not None:
+        facts.append(f"cost {money(one.cost)}")
+    return f"synthesis of {one.inputs} outputs ({one.strategy}): {', '.join(facts)}{how}"
+
+
+def in_all(report: RunReport) -> str:
+    """Return the cost of all model calls, where it is more than the fan-outs'; empty without prices."""
+    paid = [one for one in report.syntheses if one.model_calls and one.price is not None]
+    return f"cost of all model calls: {money(report.cost)}" if paid else ""
 
 
 def numbers(fan_out: FanOutReport) -> list[tuple[str, str, str]]:
@@ -140,6 +165,7 @@ _ADVICE: dict[Activity, str] = {
     "backoff": "went on back-off: the provider fails or refuses; a fallback would not wait",
     "wasted": "went on attempts that failed or were not used: a fallback, an earlier hedge or timeout would save some",
     "cap": "went on waiting for a turn under max_concurrency: raise it if the limits allow",
+    "reader": "went on waiting for whoever reads the stream: nothing but a quicker reader makes this faster",
     "overhead": "went on neither work nor waits: the work is small, or the machine is busy",
 }
 

@@ -75,7 +75,8 @@ def _branch(pid: int, tid: int, branch: BranchReport) -> Iterator[dict[str, Any]
 def _label(segment: Segment) -> str:
     if segment.attempt is not None:
         return f"attempt {segment.attempt.number} ({segment.attempt.role}, {segment.attempt.outcome or 'running'})"
-    return {"wait": "waits for a rate limit", "backoff": "backs off"}.get(segment.activity, "waits for its turn")
+    waits = {"wait": "waits for a rate limit", "backoff": "backs off", "reader": "waits for its reader"}
+    return waits.get(segment.activity, "waits for its turn")
 
 
 def _syntheses(numbers: Iterator[int], syntheses: Sequence[SynthesisReport]) -> Iterator[dict[str, Any]]:

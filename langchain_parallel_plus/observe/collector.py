@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from langchain_parallel_plus.observe.known import Known, Moment
-from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
+from langchain_parallel_plus.observe.known import Known, Moment, heard_call, placed
+from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, ModelCall, SynthesisReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,6 +95,8 @@ class Collector:
         self._heard = 0
         self._fan_outs: dict[UUID, _FanOut] = {}
         self._syntheses: dict[UUID, SynthesisReport] = {}
+        self._calls: dict[UUID, dict[UUID, ModelCall]] = {}
+        """Of the syntheses: their model calls, on their clock."""
 
     @property
     def heard(self) -> int:
@@ -116,13 +118,28 @@ class Collector:
                     self._fan_out(event).ended = event
                 case "synthesis.start" | "synthesis.end":
                     self._synthesis(event)
+                case "model.start" | "model.usage" if not event.path and event.run_id in self._syntheses:
+                    calls, call = self._calls[event.run_id], event.detail["call"]
+                    calls[call] = heard_call(calls.get(call), event)
                 case _:
                     self._branch(event)
 
-    def syntheses(self) -> tuple[SynthesisReport, ...]:
+    def syntheses(self, price: PriceOf | None) -> tuple[SynthesisReport, ...]:
         """Return what is known of the syntheses, in the order in which they began."""
         with self._lock:
-            return tuple(self._syntheses.values())
+            now = max(self._clock() + self._ahead, self._latest)
+            return tuple(
+                replace(
+                    one,
+                    price=price,
+                    model_calls=placed(
+                        self._calls[run_id].values(),
+                        self._began,
+                        now if one.seconds is None else self._began + one.started + one.seconds,
+                    ),
+                )
+                for run_id, one in self._syntheses.items()
+            )
 
     def fan_outs(self, price: PriceOf | None) -> tuple[FanOutReport, ...]:
         """Return what is known of the fan-outs, in the order in which they began."""
@@ -159,7 +176,9 @@ class Collector:
                 inputs=event.detail["inputs"],
                 path=event.path,
                 started=event.at - self._began,
+                run_id=event.run_id,
             )
+            self._calls[event.run_id] = {}
         if event.kind == "synthesis.end":
             known = replace(known, inputs=event.detail["inputs"], seconds=event.seconds, outcome=event.outcome)
         self._syntheses[event.run_id] = known

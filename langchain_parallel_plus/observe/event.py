@@ -33,8 +33,9 @@ EventKind = Literal[
     #   error_type
     "branch.start",  # it works from now on; seconds: since its fan-out began, or its cap would have let it; of a policy
     #   in a branch, parent_unit (the run that calls it)
-    "branch.end",  # seconds since its fan-out began, outcome, error, attempt (calls made), wait, backoff; if it failed,
-    #   error_type (the class of the exception) and status (of HTTP, if known): never what the exception says
+    "branch.end",  # seconds since its fan-out began, outcome, error, attempt (calls made), wait, backoff; reader (of a
+    #   stream: when it waited for whoever reads it, as pairs of times); if it failed, error_type (the class of the
+    #   exception) and status (of HTTP, if known): never what the exception says
     "branch.late",  # a thread that nobody waits for has returned: outcome "ok" or "failed"; its result is discarded
     "attempt.start",  # attempt; role, target (0, or the number of the fallback)
     "attempt.end",  # as the start; outcome, error, seconds since the start, waits for limiters included; error_type and
@@ -44,7 +45,7 @@ EventKind = Literal[
     "limiter.queue",  # a wait begins; limiter, model, call, depth (calls that wait there, with it)
     "limiter.wait",  # admitted; seconds; limiter, dimension ("" if it passed at once), model, call, requests and tokens
     "limiter.refusal",  # seconds; limiter, reason (the error's code), model, call
-    "model.start",  # admitted by all limiters; model, call
+    "model.start",  # admitted by all limiters; model, call; where no branch makes it, of the synthesis that does
     "model.usage",  # over; outcome, model, call, input_tokens, output_tokens, cached_tokens (`None` where unknown)
     "breaker",  # a circuit breaker changes; name, before, after ("closed", "open", "half_open")
     "synthesis.start",  # strategy, inputs (behind a stream, as many as are known to be on their way)
@@ -65,7 +66,7 @@ class Event:
     at: float
     """Seconds on the monotonic clock of the run (the event loop's clock in async runs)."""
     run_id: UUID
-    """The fan-out's run, or that of a `RunnableWithPolicy` outside any fan-out."""
+    """The fan-out's run, or that of a `RunnableWithPolicy` or a synthesis outside any fan-out."""
     path: tuple[str, ...] = ()
     """Names from the outermost fan-out's branch down to the one concerned; empty for the outermost fan-out itself."""
     unit: int = 0

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from langchain_parallel_plus.observe.records import Attempt, BranchReport, ModelCall, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from uuid import UUID
 
     from langchain_parallel_plus.observe.event import Event
     from langchain_parallel_plus.observe.records import FanOutReport
     from langchain_parallel_plus.outcome import BranchOutcome, ErrorKind
 
-__all__ = ("Known", "Moment")
+__all__ = ("Known", "Moment", "heard_call", "placed")
 
 _OPEN = float("inf")
 """When something ends of which nobody has told an end."""
@@ -49,6 +49,7 @@ class Known:
     waiting: dict[UUID, Wait] = field(default_factory=dict)
     """By model call: those that are not over."""
     backoffs: list[tuple[float, float]] = field(default_factory=list)
+    reader: tuple[tuple[float, float], ...] = ()
     calls: dict[UUID, ModelCall] = field(default_factory=dict)
     late: int = 0
     inner: list[Known] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Known:
             case "branch.end":
                 self.ended, self.outcome, self.error = event.at, event.outcome, event.error
                 self.error_type = event.detail.get("error_type")
+                self.reader = event.detail.get("reader", ())
                 hedges = (one.number for one in self.log if one.role == "hedge")
                 self.attempts = max(event.attempt or 0, *hedges, 0)
                 self._give_up(event.at)
@@ -115,9 +117,8 @@ class Known:
                 for one in (*self.waits, *self.waiting.values())
             ),
             backoff_log=tuple((start - zero, stop - zero) for start, stop in self.backoffs),
-            model_calls=tuple(
-                replace(one, started=one.started - zero, ended=_until(one, end) - zero) for one in self.calls.values()
-            ),
+            reader_log=tuple((start - zero, min(stop, end) - zero) for start, stop in self.reader),
+            model_calls=placed(self.calls.values(), zero, end),
             late=self.late,
             nested=tuple(nested[one] for one in self.nested if one in nested),
             inner=tuple(
@@ -173,20 +174,31 @@ class Known:
             self.waits.append(replace(wait, started=event.at - event.seconds, ended=event.at))
 
     def _model(self, event: Event) -> None:
-        told = event.detail
-        call = self.calls.get(told["call"]) or ModelCall(
-            model=told["model"], call=told["call"], started=event.at, ended=_OPEN, attempt=event.attempt
-        )
-        if event.kind == "model.usage":
-            call = replace(
-                call,
-                ended=min(call.ended, event.at),
-                failed=event.outcome == "failed",
-                input_tokens=told["input_tokens"],
-                output_tokens=told["output_tokens"],
-                cached_tokens=told["cached_tokens"],
-            )
-        self.calls[told["call"]] = call
+        call = event.detail["call"]
+        self.calls[call] = heard_call(self.calls.get(call), event)
+
+
+def heard_call(known: ModelCall | None, event: Event) -> ModelCall:
+    """Return what is known of a model call after an event of it."""
+    told = event.detail
+    call = known or ModelCall(
+        model=told["model"], call=told["call"], started=event.at, ended=_OPEN, attempt=event.attempt
+    )
+    if event.kind != "model.usage":
+        return call
+    return replace(
+        call,
+        ended=min(call.ended, event.at),
+        failed=event.outcome == "failed",
+        input_tokens=told["input_tokens"],
+        output_tokens=told["output_tokens"],
+        cached_tokens=told["cached_tokens"],
+    )
+
+
+def placed(calls: Iterable[ModelCall], zero: float, end: float) -> tuple[ModelCall, ...]:
+    """Return calls as a report that began at `zero` shows them; what is still open ends at `end`."""
+    return tuple(replace(one, started=one.started - zero, ended=_until(one, end) - zero) for one in calls)
 
 
 def _until(one: ModelCall | Wait, end: float) -> float:

@@ -43,7 +43,7 @@ class BranchMeasures:
     """Seconds of the attempt whose result was used, without its waits."""
     lost: Mapping[Activity, float]
     """The other seconds, by cause: "wait" (for rate limits), "backoff", "wasted" (attempts whose result was not used),
-    "cap" (for its turn under `max_concurrency`), "overhead"."""
+    "cap" (for its turn under `max_concurrency`), "reader" (for whoever reads its stream), "overhead"."""
     wasted: float
     """Seconds worked for nothing, those beside the used attempt (the losers of hedges) included."""
     slack: float | None

@@ -16,8 +16,22 @@ if TYPE_CHECKING:
 
 __all__ = ("plain", "rows")
 
-_TOLD = ("outcome", "error", "error_type", "started", "seconds", "wait", "backoff", "attempts", "calls")
+_TOLD = ("outcome", "error", "error_type", "started", "seconds", "attempts", "calls")
 _TOKENS = ("input_tokens", "output_tokens")
+_NUMBERS_OF_BRANCHES = (
+    "useful",
+    "wait",
+    "backoff",
+    "wasted",
+    "queued",
+    "reader",
+    "overhead",
+    "call_wait",
+    "wasted_work",
+    "slack",
+    "cost",
+    "cost_useful",
+)
 _NUMBERS = (
     "ran",
     "useful",
@@ -49,7 +63,12 @@ def plain(
 
 
 def _fields(one: SynthesisReport) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in ("strategy", "inputs", "started", "seconds", "outcome")}
+    return {
+        **{name: getattr(one, name) for name in ("strategy", "inputs", "started", "seconds", "outcome")},
+        "calls": len(one.model_calls),
+        **{name: getattr(one, name) for name in _TOKENS},
+        "cost": one.cost,
+    }
 
 
 def _fan_out(fan_out: FanOutReport) -> dict[str, Any]:
@@ -106,16 +125,24 @@ def _branch(branch: BranchReport, fan_out: FanOutReport) -> dict[str, Any]:
 
 
 def _numbers(branch: BranchReport, fan_out: FanOutReport) -> dict[str, Any]:
-    """Return a branch's numbers, what it called included; that has numbers of its own."""
+    """Return a branch's numbers, what it called included; that has numbers of its own.
+
+    Those from "useful" to "overhead" add up to its seconds, as the text shows them. Beside them, "call_wait" counts
+    each of its calls that wait at the same time, and "wasted_work" also what was lost beside useful work.
+    """
     told = fan_out.measures
     own = told.branches.get(branch.path) or measure_branch(branch, fan_out.price)
     return {
         "depth": len(branch.path),
         "useful": own.useful,
-        "wasted": own.wasted,
-        "waited": own.lost["wait"],
+        "wait": own.lost["wait"],
+        "backoff": own.lost["backoff"],
+        "wasted": own.lost["wasted"],
         "queued": own.lost["cap"],
+        "reader": own.lost["reader"],
         "overhead": own.lost["overhead"],
+        "call_wait": branch.wait,
+        "wasted_work": own.wasted,
         "slack": own.slack,
         "cost": own.cost,
         "cost_useful": own.cost_useful,
@@ -123,10 +150,29 @@ def _numbers(branch: BranchReport, fan_out: FanOutReport) -> dict[str, Any]:
     }
 
 
-def rows(fan_outs: Sequence[FanOutReport]) -> list[dict[str, Any]]:
-    """Return one flat dict for each branch."""
+def rows(fan_outs: Sequence[FanOutReport], syntheses: Sequence[SynthesisReport]) -> list[dict[str, Any]]:
+    """Return one flat dict for each branch, and for each synthesis; what has no meaning for one is `None`."""
+    found = _branch_rows(fan_outs)
+    return [*found, *(_synthesis_row(one) for one in syntheses)]
+
+
+def _synthesis_row(one: SynthesisReport) -> dict[str, Any]:
+    known = {"kind": "synthesis", "fan_out": None, "run_id": None if one.run_id is None else str(one.run_id)}
+    unknown = dict.fromkeys((*_TOLD, *_TOKENS, "depth", *_NUMBERS_OF_BRANCHES))
+    return {
+        **known,
+        "branch": one.strategy,
+        **unknown,
+        **{name: value for name, value in _fields(one).items() if name not in ("strategy", "inputs")},
+        "depth": len(one.path) + 1,
+        "critical": False,
+    }
+
+
+def _branch_rows(fan_outs: Sequence[FanOutReport]) -> list[dict[str, Any]]:
     return [
         {
+            "kind": "branch",
             "fan_out": fan_out.name,
             "run_id": None if fan_out.run_id is None else str(fan_out.run_id),
             "branch": branch.name,

@@ -82,6 +82,29 @@ class SynthesisReport:
     seconds: float | None = None
     """`None` while it runs."""
     outcome: BranchOutcome | None = None
+    run_id: UUID | None = None
+    model_calls: tuple[ModelCall, ...] = ()
+    """Its model calls that are in no branch: of one inside a branch, all are that branch's. Digests are the branches of
+    a fan-out of their own, and so is an answer under `limits=`."""
+    price: Callable[[ModelCall], float | None] | None = field(default=None, repr=False)
+    """What a model call costs."""
+
+    @property
+    def input_tokens(self) -> int:
+        """Of `model_calls`."""
+        return sum(one.input_tokens or 0 for one in self.model_calls)
+
+    @property
+    def output_tokens(self) -> int:
+        """Of `model_calls`."""
+        return sum(one.output_tokens or 0 for one in self.model_calls)
+
+    @property
+    def cost(self) -> float | None:
+        """Of `model_calls`; `None` without a price for each of them."""
+        from langchain_parallel_plus.observe.costs import sum_of_calls  # which reads these records
+
+        return sum_of_calls(self.model_calls, self.price)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +133,8 @@ class BranchReport:
     wait_log: tuple[Wait, ...] = ()
     backoff_log: tuple[tuple[float, float], ...] = ()
     """The waits between a failed attempt and the next."""
+    reader_log: tuple[tuple[float, float], ...] = ()
+    """Of a stream that has ended: when it waited for whoever reads it, because its next chunk was ready."""
     model_calls: tuple[ModelCall, ...] = ()
     late: int = 0
     """Results of its threads that came after nobody waited for them any more, and were discarded."""
@@ -183,7 +208,8 @@ class FanOutReport:
     max_concurrency: int | None = None
     """The cap that it ran under."""
     limiters: tuple[LimiterState, ...] = ()
-    """The rate limiters of its model calls, as they stood when it began."""
+    """The rate limiters of its model calls, as they stood when it began; in a report also those of the fan-outs that it
+    called, when those began."""
     shared: bool = False
     """Whether other runs used its limits at the same time, so that they cannot be judged by this one alone."""
     branches: Mapping[tuple[str, ...], BranchReport] = field(default_factory=dict)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from langchain_parallel_plus.observe.aggregates import FanOutAggregate, aggregate
 from langchain_parallel_plus.observe.chrome_trace import chrome_trace
 from langchain_parallel_plus.observe.collector import Collector
+from langchain_parallel_plus.observe.costs import sum_of_costs
 from langchain_parallel_plus.observe.event import subscribed
+from langchain_parallel_plus.observe.nested_limits import judged
 from langchain_parallel_plus.observe.plain_report import plain, rows
 from langchain_parallel_plus.observe.prices import PriceOf, Prices, price_of
 from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, SynthesisReport
@@ -61,7 +63,7 @@ class RunReport:
     @property
     def syntheses(self) -> list[SynthesisReport]:
         """The syntheses, in the order in which they began."""
-        return list(self._collector.syntheses())
+        return list(self._collector.syntheses(self._price))
 
     @property
     def aggregates(self) -> list[FanOutAggregate]:
@@ -79,9 +81,9 @@ class RunReport:
 
     @property
     def cost(self) -> float | None:
-        """Of all model calls; `None` without a price for each of them."""
-        costs = [one.measures.cost for one in roots(self.fan_outs)]
-        return None if None in costs or not costs else sum(cost or 0.0 for cost in costs)
+        """Of all model calls, those of syntheses included; `None` without a price for each of them."""
+        costs = [*(one.measures.cost for one in roots(self.fan_outs)), *(one.cost for one in self.syntheses)]
+        return sum_of_costs(costs) if costs else None
 
     @property
     def fan_out_error_rate(self) -> float | None:
@@ -102,12 +104,16 @@ class RunReport:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one flat dict for each branch, such as `pandas.DataFrame(report.rows())` takes.
+        """Return one flat dict for each branch and each synthesis, such as `pandas.DataFrame(report.rows())` takes.
 
-        What a branch called has rows of its own, with a greater `depth`. The branch's seconds and costs include theirs:
-        to add them up, take the rows of depth 1. Its tokens are of its own model calls.
+        `kind` says which. What a branch called has rows of its own, with a greater `depth`. The branch's seconds and
+        costs include theirs: to add them up, take the rows of depth 1. Its tokens are of its own model calls. A
+        synthesis has the costs and tokens of those of its model calls that are in no branch.
+
+        `useful`, `wait`, `backoff`, `wasted`, `queued`, `reader` and `overhead` are the text's, and add up.
+        `call_wait` counts each of the calls that wait at the same time; `wasted_work` also what a hedge lost beside.
         """
-        return rows(self.fan_outs)
+        return rows(self.fan_outs, self.syntheses)
 
     def to_chrome_trace(self) -> dict[str, Any]:
         """Return the timelines in the Trace Event Format: write it as JSON and open it at ui.perfetto.dev.
@@ -143,7 +149,8 @@ class RunReport:
 
 
 def _marked(fan_outs: tuple[FanOutReport, ...]) -> tuple[FanOutReport, ...]:
-    """Return them, the outermost ones with whether other runs used their limits at the same time."""
+    """Return them with whether other runs used their limits at the same time."""
+    fan_outs = tuple(judged(fan_outs))
     top = roots(fan_outs)
     shared = {top[index].run_id for index in sharing(top)}
     return tuple(replace(one, shared=True) if one.run_id in shared else one for one in fan_outs)

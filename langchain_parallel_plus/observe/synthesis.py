@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_parallel_plus.observe.correlation import here
 from langchain_parallel_plus.observe.event import Event, emit, error_type, listening
@@ -20,7 +20,23 @@ if TYPE_CHECKING:
     from langchain_parallel_plus.observe.correlation import Place
     from langchain_parallel_plus.outcome import BranchOutcome
 
-__all__ = ("telling_synthesis",)
+__all__ = ("heard_by", "telling_synthesis")
+
+
+class Hearing(Protocol):
+    """A callback handler that tells of the model calls which it hears of."""
+
+    def sweep(self) -> None:
+        """Close the calls that are open."""
+
+
+_hear: Callable[[UUID, Callable[[], float]], Hearing | None] = lambda *_: None  # noqa: E731 - replaced by the engine
+
+
+def heard_by(hear: Callable[[UUID, Callable[[], float]], Hearing | None]) -> None:
+    """Let `hear` make what hears of the model calls of a synthesis, by its run and its clock; of those in no branch."""
+    global _hear
+    _hear = hear
 
 
 @contextmanager
@@ -34,6 +50,8 @@ def telling_synthesis(
     now: Callable[[], float] = time.monotonic,
 ) -> Iterator[dict[str, Any]]:
     """Tell listeners when a synthesis begins, and how it ends; costs next to nothing while nobody listens.
+
+    Its model calls are told of with it, unless a branch tells of them, where it is given its callback manager.
 
     Yields a dict for what is known only at its end: `dropped` (how many inputs were left out), `agreement` (of a vote),
     and for `inputs` where there were more or fewer than it began with.
@@ -70,6 +88,7 @@ def telling_synthesis(
         for follower in followers:
             manager.handlers = follower.surround(run_id, manager.handlers)
             manager.inheritable_handlers = follower.surround(run_id, manager.inheritable_handlers)
+    hearing = _hear_calls(run_id, manager, now)
     outcome: BranchOutcome = "cancelled"
     try:
         yield told
@@ -79,8 +98,20 @@ def telling_synthesis(
         told["error_type"] = error_type(error)
         raise
     finally:
+        if hearing is not None:
+            hearing.sweep()
         at = now()
         ended = replace(
             begun, kind="synthesis.end", at=at, seconds=at - started, outcome=outcome, detail={**detail, **told}
         )
         emit(ended, followers)
+
+
+def _hear_calls(run_id: UUID, manager: BaseRunManager | None, now: Callable[[], float]) -> Hearing | None:
+    """Hear of the model calls below; of those of a synthesis inside another the inner one tells."""
+    hearing = _hear(run_id, now) if manager is not None and listening() else None
+    if manager is not None and hearing is not None:
+        kind: type[object] = type(hearing)
+        others = [one for one in manager.inheritable_handlers if type(one) is not kind]
+        manager.inheritable_handlers = [*others, hearing]  # type: ignore[list-item]  # it is one
+    return hearing

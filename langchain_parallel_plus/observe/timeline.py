@@ -4,6 +4,7 @@ At any moment a branch does exactly one thing, the first of these that is true:
 
 - **useful**: it works on the attempt whose result was used, or while it runs on the one that may be;
 - **wasted**: it works on another one, which failed, lost against a hedge or was given up;
+- **reader**: its stream's next chunk is ready, and whoever reads it is not done with the last one;
 - **wait**: its calls wait for a rate limit, and none of its model calls is under way;
 - **back-off**: it waits before the next attempt;
 - **cap**: it waits for its turn under `max_concurrency`;
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ("CAUSES", "Activity", "Segment", "Timeline", "timeline", "used_attempt")
 
-Activity: TypeAlias = Literal["useful", "wasted", "wait", "backoff", "cap", "overhead"]
+Activity: TypeAlias = Literal["useful", "wasted", "reader", "wait", "backoff", "cap", "overhead"]
 
-CAUSES: tuple[Activity, ...] = ("wait", "backoff", "wasted", "cap", "overhead")
+CAUSES: tuple[Activity, ...] = ("wait", "backoff", "wasted", "cap", "reader", "overhead")
 """What time is lost by."""
 
 
@@ -51,6 +52,7 @@ class Timeline:
     branch: BranchReport
     useful: Intervals
     wasted: Intervals
+    reader: Intervals
     wait: Intervals
     backoff: Intervals
     cap: Intervals
@@ -72,7 +74,7 @@ class Timeline:
     def segments(self) -> tuple[Segment, ...]:
         """Its time in order; work is split by attempt. Overhead is left out."""
         found = [Segment("wait", *one) for one in self.wait] + [Segment("backoff", *one) for one in self.backoff]
-        found += [Segment("cap", *one) for one in self.cap]
+        found += [Segment("cap", *one) for one in self.cap] + [Segment("reader", *one) for one in self.reader]
         found += self._work()
         return tuple(sorted(found, key=lambda one: (one.started, one.ended)))
 
@@ -94,14 +96,16 @@ def timeline(branch: BranchReport) -> Timeline:
     tried = common(union((one.started, one.ended) for one in attempts), whole)
     below = _Below.of(branch)
     wasted_below = minus(below.wasted, below.active)
+    # Its own reader's: who reads a nested fan-out's stream works for this branch.
+    reader = common(minus(union(branch.reader_log), below.active), whole)
     # A call that was cancelled with its attempt is told of only when the branch ends.
     calling = common(union((one.started, one.ended) for one in branch.model_calls), tried)
-    busy = union(below.active, wasted_below, calling)
+    busy = union(below.active, wasted_below, calling, reader)
     waiting = union(below.wait, ((one.started, one.ended) for one in branch.wait_log))
     wait = common(minus(waiting, busy), whole)
     backoff = common(minus(union(below.backoff, branch.backoff_log), busy, wait), whole)
     cap = common(minus(union(below.cap, _before_its_turn(branch)), busy, wait, backoff), whole)
-    idle = union(wait, backoff, cap)
+    idle = union(reader, wait, backoff, cap)
     useful = () if used is None else common(minus(span(used.started, used.ended), idle, wasted_below), whole)
     wasted = minus(tried, idle, useful)
     lost = sum(total(minus(span(one.started, one.ended), idle)) for one in attempts if one != used)
@@ -109,6 +113,7 @@ def timeline(branch: BranchReport) -> Timeline:
         branch=branch,
         useful=useful,
         wasted=wasted,
+        reader=reader,
         wait=wait,
         backoff=backoff,
         cap=cap,

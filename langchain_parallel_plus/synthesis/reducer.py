@@ -96,7 +96,7 @@ class Reducer(SharedCapBatch, ClosingStreams, RunnableSerializable[Reducible, Ou
         **kwargs: Any,
     ) -> Generator[Output, None, None]:
         with self._told(whole(inputs), run_manager) as (given, told):
-            result = self._reduce(given, config, **kwargs)
+            result = self._reduce(given, patch_config(config, callbacks=run_manager.get_child()), **kwargs)
             told.update(self._facts(result))
         yield result
 
@@ -111,7 +111,7 @@ class Reducer(SharedCapBatch, ClosingStreams, RunnableSerializable[Reducible, Ou
     ) -> AsyncGenerator[Output, None]:
         chunks = [chunk async for chunk in inputs]
         with self._told(whole(chunks), run_manager, asyncio.get_running_loop().time) as (given, told):
-            result = await self._areduce(given, config, **kwargs)
+            result = await self._areduce(given, patch_config(config, callbacks=run_manager.get_child()), **kwargs)
             told.update(self._facts(result))
         yield result
 

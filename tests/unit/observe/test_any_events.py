@@ -70,6 +70,8 @@ def _of_a_branch(draw: st.DrawFn, at: float) -> Event:
         "requests": 1,
         "tokens": draw(st.integers(0, 500)),
     }
+    if kind == "branch.end":
+        told["reader"] = ((at - draw(st.sampled_from([0.5, 3.0])), at),)
     if kind == "limiter.wait":
         told |= {"input_tokens": 1, "output_tokens": 1}
     return Event(

@@ -49,7 +49,7 @@ def test_the_worked_trap_is_no_speedup() -> None:
     assert measures.floor == pytest.approx(10)
     assert measures.efficiency == pytest.approx(0.1)
     assert measures.critical == ("b9",)
-    assert measures.lost == {"wait": 9, "backoff": 0, "wasted": 0, "cap": 0, "overhead": 0}
+    assert measures.lost == {"wait": 9, "backoff": 0, "wasted": 0, "cap": 0, "reader": 0, "overhead": 0}
     assert measures.straggler == pytest.approx(1.0)  # all work for a second: no hedge would help
     assert measures.branches["b0",].slack == 9
     [use] = measures.limiter_use
@@ -86,7 +86,7 @@ def test_a_cap_is_a_limit() -> None:
     branches = [branch(key, began, began + 2, capped=True) for key, began in (("a", 0), ("b", 0), ("c", 2), ("d", 2))]
     measures = measure(fan_out(*branches, seconds=4, max_concurrency=2))
     assert (measures.speedup, measures.efficiency, measures.limit_efficiency) == (2, 1, 1)
-    assert measures.lost == {"wait": 0, "backoff": 0, "wasted": 0, "cap": 2, "overhead": 0}
+    assert measures.lost == {"wait": 0, "backoff": 0, "wasted": 0, "cap": 2, "reader": 0, "overhead": 0}
 
 
 def test_one_branch_or_none_is_nothing_to_compare() -> None:
@@ -116,7 +116,7 @@ def test_a_recovered_retry_is_one_failed_attempt_and_no_failed_branch() -> None:
     retried = branch("a", 0, 8, outcome="recovered", attempts=2, attempt_log=log, backoff_log=((2, 3),))
     measures = measure(fan_out(retried, branch("b", 0, 1), seconds=8))
     assert measures.branches["a",].useful == 4
-    assert measures.lost == {"wait": 0, "backoff": 1, "wasted": 2, "cap": 0, "overhead": 1}
+    assert measures.lost == {"wait": 0, "backoff": 1, "wasted": 2, "cap": 0, "reader": 0, "overhead": 1}
     assert (measures.attempts, measures.failed_attempts, measures.failed_branches) == (3, 1, 0)
     assert (measures.attempt_error_rate, measures.branch_error_rate) == (pytest.approx(1 / 3), 0)
     assert [one.activity for one in measures.branches["a",].timeline.segments] == ["wasted", "backoff", "useful"]
