@@ -6,7 +6,13 @@ advance(now)           -> what is admitted by now, and the exact time of the nex
 cancel / charge / release / pause / set_rate / force
 ```
 All dimensions of a request are admitted in one step: the head of the queue passes when every rate it uses allows it and
-a slot is free, and nothing overtakes the head. Callers pass `now` in seconds on one clock that never goes back.
+a slot is free, and nothing overtakes the head but what needs no slot, where the head waits for slots only. Such a
+request may continue what holds a slot: the second prompt of a `generate`, a plain `acquire` inside of a `hold`. Behind
+the head it would wait for a slot that is given back only after it has passed itself, and nobody would ever go on. The
+head loses no turn by it: while it waits for a rate as well nobody passes, and with a slot free it is next. The same
+holds at each of several limiters, so whoever holds slots waits for time, or for somebody who will give slots back.
+
+Callers pass `now` in seconds on one clock that never goes back.
 
 Admission happens at the *planned* time: a timer that fires half a millisecond late does not move the schedule. Without
 this, 1,000 waiters at 500/s reached 80 % of the rate; with it, 100 % (measured).
@@ -15,13 +21,15 @@ this, 1,000 waiters at 500/s reached 80 % of the rate; with it, 100 % (measured)
 from __future__ import annotations
 
 import math
+from operator import itemgetter
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from langchain_parallel_plus.errors import RequestTooLargeError
 from langchain_parallel_plus.limits.planning.arrival import ArrivalBucket, Flights
 from langchain_parallel_plus.limits.planning.counts import Advance, Counts
-from langchain_parallel_plus.limits.planning.lanes import FairQueue, Request, RequestState
+from langchain_parallel_plus.limits.planning.lanes import Request, RequestState
 from langchain_parallel_plus.limits.planning.launch import Launch
+from langchain_parallel_plus.limits.planning.line import Line
 from langchain_parallel_plus.limits.planning.paced import bucket_for
 
 if TYPE_CHECKING:
@@ -75,12 +83,12 @@ class Planner(Generic[R]):
         self._last_bound = ""
         self._launch = Launch(rates.values())
         self._follow_buckets()
-        self._queue: FairQueue[R] = FairQueue(len(self.names))
+        self._line: Line[R] = Line(len(self.names), has_slots=slots is not None)
 
     @property
     def queued(self) -> int:
         """How many requests wait."""
-        return self._queue.size
+        return self._line.size
 
     def admit(self, amounts: Sequence[float], slots: int, now: float, number: int | None = None) -> bool:
         """Admit at once, or change nothing: the way of an uncontended request, without a `Request`.
@@ -97,7 +105,7 @@ class Planner(Generic[R]):
         flights = self._flights
         if flights is not None:
             flights.advance(now)
-        if self._queue.size or self._floor > now or not self._fits(amounts, slots, now):
+        if self._line.size or self._floor > now or not self._fits(amounts, slots, now):
             self.check(amounts, slots)
             return False
         self._take(amounts, slots, now)
@@ -134,20 +142,20 @@ class Planner(Generic[R]):
         request.number = self.counts.submitted
         request.submitted = now
         request.share = self._share(request)
-        self._queue.push(request)
+        self._line.push(request)
 
     def advance(self, now: float) -> Advance[R]:
         """Admit everything that is due by `now`."""
         if self._flights is not None:
             self._flights.advance(now)
         grants: list[R] = []
-        while (request := self._queue.head()) is not None:
-            if request.slots and not self._has_slots(request.slots):
+        while (request := self.head()) is not None:
+            if not self._has_slots(request.slots):
                 return Advance(grants, None)
-            due, bound = self._due(request)
+            due, bound = self._due_in_turn(request)
             if due > now:
                 return Advance(grants, due)
-            self._queue.pop()
+            self._line.serve(request)
             if not bound and now > request.submitted:
                 bound = self._last_bound  # free to go, but behind others: what held them held it
             self._grant(request, max(due, now - self._catch_up), bound, now)
@@ -155,8 +163,9 @@ class Planner(Generic[R]):
         return Advance(grants, None)
 
     def head(self) -> R | None:
-        """Return the request that is next."""
-        return self._queue.head()
+        """Return the request that is next: whose turn it is, or who passes that one because it waits for slots."""
+        blocked = self._waits_for_slots()
+        return self._line.head() if blocked is None else self._line.passing() or blocked
 
     def force(self, request: R, now: float) -> float:
         """Admit past the queue and return when the request may be sent, which may be later than `now`.
@@ -177,7 +186,7 @@ class Planner(Generic[R]):
     def cancel(self, request: R, now: float) -> bool:
         """Take `request` back, from the queue or with a refund of what it was granted; `False` if it was before."""
         if request.state is RequestState.QUEUED:
-            self._queue.remove(request)
+            self._line.remove(request)
             self.counts.cancelled += 1
         elif request.state is RequestState.GRANTED:
             if self._flights is None or not self._recall(request, now):
@@ -252,8 +261,9 @@ class Planner(Generic[R]):
 
         Exact in a single lane; a close lower bound under fair queueing, or where slots or a server's window are short.
         """
-        ahead = self._queue.ahead(request.lane)
-        start = due = max(now, self._floor)
+        passed = None if request.slots else self._waits_for_slots()
+        ahead = self._line.ahead(request.lane, passing=passed is not None)
+        start = due = max(now, self._floor if passed is None else self._due(passed)[0])
         for bucket, amount, before in zip(self.buckets, request.amounts, ahead, strict=True):
             if amount:
                 due = max(due, bucket.due(amount, start, before))
@@ -262,18 +272,18 @@ class Planner(Generic[R]):
     def horizon(self, now: float) -> float:
         """Return when everything queued would be through, slots aside."""
         start = due = max(now, self._floor)
-        for bucket, amount in zip(self.buckets, self._queue.amounts, strict=True):
+        for bucket, amount in zip(self.buckets, self._line.amounts, strict=True):
             due = max(due, bucket.due(0.0, start, amount))
         return due
 
     def drop_queue(self) -> list[R]:
         """Cancel everything queued and return it."""
-        return [request for request in self._queue.requests() if self.cancel(request, 0.0)]
+        return [request for request in self._line.requests() if self.cancel(request, 0.0)]
 
     def forget_queue(self) -> None:
         """Drop everything queued, whatever state an interrupted change has left it in."""
         self.counts.cancelled = self.counts.submitted - self.counts.granted
-        self._queue = FairQueue(len(self.names))
+        self._line = Line(len(self.names), has_slots=self.slots is not None)
 
     def check(self, amounts: Sequence[float], slots: int) -> None:
         """Raise if no wait can make the request fit.
@@ -291,7 +301,7 @@ class Planner(Generic[R]):
             raise RequestTooLargeError(msg, help="ask for fewer slots")
 
     def _fits(self, amounts: Sequence[float], slots: int, now: float) -> bool:
-        if slots and not self._has_slots(slots):
+        if not self._has_slots(slots):
             return False
         for bucket, amount in zip(self.buckets, amounts):  # noqa: B905 - 0.1 us on the hot path
             if amount and not bucket.admits(amount, now):
@@ -299,7 +309,17 @@ class Planner(Generic[R]):
         return self.provider is None or self.provider.due(amounts)[0] <= now
 
     def _has_slots(self, slots: int) -> bool:
-        return self.slots is None or self.slots_used + slots <= self.slots
+        return not slots or self.slots is None or self.slots_used + slots <= self.slots
+
+    def _waits_for_slots(self) -> R | None:
+        """Return the request whose turn it is if it waits for slots."""
+        head = self._line.head()
+        return None if head is None or self._has_slots(head.slots) else head
+
+    def _due_in_turn(self, request: R) -> tuple[float, str]:
+        """Return when `request`, which is next, may pass: not before one whose turn it is waits for slots only."""
+        due, passed = self._due(request), self._line.head()
+        return due if passed is None or passed is request else max(due, self._due(passed), key=itemgetter(0))
 
     def _due(self, request: R) -> tuple[float, str]:
         due, bound = request.submitted, ""

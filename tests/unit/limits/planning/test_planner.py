@@ -177,10 +177,20 @@ class PlannerMachine(RuleBasedStateMachine):
 
     @invariant()
     def lanes_are_first_in_first_out(self) -> None:
-        last: dict[str, int] = defaultdict(int)
+        """But for those who need no slot: they pass whoever waits for one."""
+        last: dict[tuple[str, bool], int] = defaultdict(int)
         for _, request in self.granted:
-            assert request.number > last[request.lane]
-            last[request.lane] = request.number
+            assert request.number > last[request.lane, request.slots > 0]
+            last[request.lane, request.slots > 0] = request.number
+
+    @invariant()
+    def what_continues_a_holder_of_slots_never_waits_for_waiters_for_slots(self) -> None:
+        """If nobody ever gives a slot back, time alone lets everything through that needs none."""
+        if not any(request.state is RequestState.QUEUED and not request.slots for request in self.requests):
+            return
+        plan = copy.deepcopy(self.plan)
+        drain(plan, self.now)
+        assert all(request.slots for request in plan.drop_queue())
 
     @invariant()
     def a_wait_is_announced_unless_slots_are_short(self) -> None:
@@ -333,6 +343,41 @@ def test_a_freed_slot_lets_the_next_one_through() -> None:
     assert (second.planned, second.bound_by) == (3.0, "concurrency")
 
 
+def test_what_needs_no_slot_passes_one_that_waits_for_slots() -> None:
+    plan = planner(slots=1, requests=per_minute(60, burst=2))
+    holder = submit(plan, 1.0, slots=1, lane="a")
+    waiting = submit(plan, 1.0, slots=1, lane="b")
+    follower = submit(plan, 1.0, lane="a")
+    assert plan.advance(0.0) == ([holder, follower], None)
+    assert plan.head() is waiting
+
+
+def test_nothing_passes_one_that_waits_for_a_rate_as_well() -> None:
+    """A large request that waits for a slot earns its tokens meanwhile, however many small ones come by."""
+    plan = planner(slots=1, tokens=per_minute(600, burst=100))
+    holder = submit(plan, 60.0, slots=1)
+    large = submit(plan, 90.0, slots=1)
+    small = submit(plan, 10.0)
+    assert plan.advance(0.0) == ([holder], pytest.approx(5.0))
+    assert plan.forecast(Request(amounts=(10.0,)), 0.0) == pytest.approx(5.0)
+    assert plan.head() is small
+    assert plan.advance(4.9).grants == []
+    plan.release(1, 4.9)
+    assert [request for _, request in drain(plan, 4.9)] == [large, small]
+
+
+def test_those_who_pass_are_fair_among_each_other() -> None:
+    plan = planner(slots=1, requests=per_minute(60, burst=1))
+    submit(plan, 1.0, slots=1)
+    submit(plan, 1.0, slots=1)
+    for _ in range(9):
+        submit(plan, 1.0, lane="many")
+    late = submit(plan, 1.0, lane="few")
+    order = [request for _, request in drain(plan)]
+    assert order.index(late) == 2
+    assert plan.queued == 1
+
+
 def test_a_forced_request_passes_the_queue_but_not_the_schedule() -> None:
     plan = planner(requests=per_minute(60, burst=1))
     submit(plan, 1.0)
@@ -480,5 +525,5 @@ def test_lanes_that_come_and_go_are_forgotten() -> None:
     submit(plan, 1.0, lane="stays")
     for number in range(5_000):
         plan.cancel(submit(plan, 1.0, lane=f"lane {number}"), 0.0)
-    queue = plan._queue
+    queue = plan._line._all
     assert len(queue._lanes) + len(queue._heap) < 200
