@@ -34,7 +34,7 @@ class Line(Generic[R]):
 
     @property
     def amounts(self) -> list[float]:
-        """Everything that is queued, by rate."""
+        """Everything that is queued, by rate, and at last the seconds in which it leaves."""
         return self._all.amounts
 
     def push(self, request: R) -> None:
@@ -68,7 +68,7 @@ class Line(Generic[R]):
         return self._all.requests()
 
     def ahead(self, lane: str, *, passing: bool = False) -> list[float]:
-        """Return what will be served before a request that joins `lane` now, by rate.
+        """Return what will be served before a request that joins `lane` now, by rate, and at last its seconds.
 
         Args:
             lane: Its name.

@@ -142,6 +142,7 @@ class Planner(Generic[R]):
         request.number = self.counts.submitted
         request.submitted = now
         request.share = self._share(request)
+        request.leaving = self._launch.seconds(request.amounts)
         self._line.push(request)
 
     def advance(self, now: float) -> Advance[R]:
@@ -191,6 +192,7 @@ class Planner(Generic[R]):
         elif request.state is RequestState.GRANTED:
             if self._flights is None or not self._recall(request, now):
                 self.charge([-amount for amount in request.amounts], now, request.planned)
+            self._launch.gave_back(request.amounts, now)
             self.release(request.slots, now)
         else:
             return False
@@ -262,8 +264,9 @@ class Planner(Generic[R]):
         Exact in a single lane; a close lower bound under fair queueing, or where slots or a server's window are short.
         """
         passed = None if request.slots else self._waits_for_slots()
-        ahead = self._line.ahead(request.lane, passing=passed is not None)
-        start = due = max(now, self._floor if passed is None else self._due(passed)[0])
+        *ahead, leaving = self._line.ahead(request.lane, passing=passed is not None)
+        start = max(now, self._floor if passed is None else self._due(passed)[0])
+        due = max(start, self._launch.forecast(start, leaving, self._launch.seconds(request.amounts)))
         for bucket, amount, before in zip(self.buckets, request.amounts, ahead, strict=True):
             if amount:
                 due = max(due, bucket.due(amount, start, before))
@@ -271,8 +274,10 @@ class Planner(Generic[R]):
 
     def horizon(self, now: float) -> float:
         """Return when everything queued would be through, slots aside."""
-        start = due = max(now, self._floor)
-        for bucket, amount in zip(self.buckets, self._line.amounts, strict=True):
+        start = max(now, self._floor)
+        *queued, leaving = self._line.amounts
+        due = max(start, self._launch.forecast(start, leaving))
+        for bucket, amount in zip(self.buckets, queued, strict=True):
             due = max(due, bucket.due(0.0, start, amount))
         return due
 
@@ -340,7 +345,7 @@ class Planner(Generic[R]):
         self._take(request.amounts, request.slots, at)
         if self._flights is not None:
             self._flights.left(request.amounts, max(at, now), request.number)
-        self._launch.took(request.amounts, at)
+        self._launch.took(request.amounts, min(at, now))
         self.counts.granted += 1
         request.state = RequestState.GRANTED
         request.planned = at

@@ -94,7 +94,7 @@ class PlannerMachine(RuleBasedStateMachine):
         if at_once or nobody_waits:
             assert at_once == (request.state is RequestState.GRANTED)
         if at_once:
-            twin.share = request.share  # only the queue asks for it
+            twin.share, twin.leaving = request.share, request.leaving  # only the queue asks for them
             assert state(shortcut, twin) == state(self.plan, request)
 
     @rule(seconds=st.floats(0.0, 20.0))
