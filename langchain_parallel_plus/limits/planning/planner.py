@@ -24,17 +24,19 @@ import math
 from operator import itemgetter
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from langchain_parallel_plus.errors import RequestTooLargeError
 from langchain_parallel_plus.limits.planning.arrival import ArrivalBucket, Flights
 from langchain_parallel_plus.limits.planning.counts import Advance, Counts
 from langchain_parallel_plus.limits.planning.lanes import Request, RequestState
 from langchain_parallel_plus.limits.planning.launch import Launch
 from langchain_parallel_plus.limits.planning.line import Line
 from langchain_parallel_plus.limits.planning.paced import bucket_for
+from langchain_parallel_plus.limits.planning.slots import Concurrency
+from langchain_parallel_plus.limits.planning.too_large import refuse_too_large
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from langchain_parallel_plus.errors import RequestTooLargeError
     from langchain_parallel_plus.limits.planning.bucket import Rate
     from langchain_parallel_plus.limits.planning.provider_side import ProviderSide
 
@@ -50,13 +52,6 @@ _PAUSE = "pause"
 _BURST = "burst"
 _DRAINED_WINDOW = 3600.0
 """Rates over a longer window are not drained by a pause: a refusal within the minute says nothing of the day."""
-
-_WAYS_OUT = (
-    ("requests", "give Cost(...) fewer requests"),
-    ("input", "shorten the prompt"),
-    ("output", "lower max_tokens"),
-    ("", "shorten the prompt, lower max_tokens"),
-)
 
 R = TypeVar("R", bound=Request)
 
@@ -74,7 +69,7 @@ class Planner(Generic[R]):
         self.buckets = [bucket_for(rate) for rate in rates.values()]
         self.provider: ProviderSide | None = None
         """What responses tell of the provider, once somebody listens."""
-        self.slots = slots
+        self.concurrency = Concurrency(slots)
         self.slots_used = 0
         self.counts = Counts()
         self.paused_until = -math.inf
@@ -105,6 +100,8 @@ class Planner(Generic[R]):
         flights = self._flights
         if flights is not None:
             flights.advance(now)
+        if self.concurrency.back_at <= now:
+            self._recover_slots(now)
         if self._line.size or self._floor > now or not self._fits(amounts, slots, now):
             self.check(amounts, slots)
             return False
@@ -149,13 +146,15 @@ class Planner(Generic[R]):
         """Admit everything that is due by `now`."""
         if self._flights is not None:
             self._flights.advance(now)
+        if self.concurrency.back_at <= now:
+            self._recover_slots(now)
         grants: list[R] = []
         while (request := self.head()) is not None:
             if not self._has_slots(request.slots):
-                return Advance(grants, None)
+                return Advance(grants, self._wake_at(math.inf))
             due, bound = self._due_in_turn(request)
             if due > now:
-                return Advance(grants, due)
+                return Advance(grants, self._wake_at(due))
             self._line.serve(request)
             if not bound and now > request.submitted:
                 bound = self._last_bound  # free to go, but behind others: what held them held it
@@ -225,8 +224,8 @@ class Planner(Generic[R]):
 
     def release(self, slots: int, now: float) -> None:
         """Give `slots` back."""
-        if slots and self.slots is not None:
-            if self.slots_used >= self.slots:
+        if slots:
+            if self.slots_used >= self.concurrency.number:
                 self._raise_floor(now, _CONCURRENCY)
             self.slots_used = max(self.slots_used - slots, 0)
 
@@ -285,10 +284,14 @@ class Planner(Generic[R]):
         """Cancel everything queued and return it."""
         return [request for request in self._line.requests() if self.cancel(request, 0.0)]
 
+    def oversized(self) -> list[tuple[R, RequestTooLargeError]]:
+        """Return what is queued and will never fit, with the error: fewer slots were declared since the last time."""
+        return self.concurrency.outgrown(self._line.requests)
+
     def forget_queue(self) -> None:
         """Drop everything queued, whatever state an interrupted change has left it in."""
         self.counts.cancelled = self.counts.submitted - self.counts.granted
-        self._line = Line(len(self.names), has_slots=self.slots is not None)
+        self._line = Line(len(self.names), has_slots=self.concurrency.number < math.inf)
 
     def check(self, amounts: Sequence[float], slots: int) -> None:
         """Raise if no wait can make the request fit.
@@ -296,14 +299,9 @@ class Planner(Generic[R]):
         Raises:
             RequestTooLargeError: It needs more than a limit itself.
         """
-        for name, bucket, amount in zip(self.names, self.buckets, amounts, strict=True):
-            if amount > bucket.limit:
-                msg = f"one request needs {amount:g} of {name}, and the limit itself is {bucket.limit:g}"
-                way_out = next(help_ for unit, help_ in _WAYS_OUT if name.startswith(unit))
-                raise RequestTooLargeError(msg, help=f"{way_out}, or declare the limit that the provider really has")
-        if self.slots is not None and slots > self.slots:
-            msg = f"one request needs {slots} slots, and the concurrency is {self.slots}"
-            raise RequestTooLargeError(msg, help="ask for fewer slots")
+        refuse_too_large(zip(self.names, [bucket.limit for bucket in self.buckets], amounts, strict=True))
+        if (error := self.concurrency.too_many(slots)) is not None:
+            raise error
 
     def _fits(self, amounts: Sequence[float], slots: int, now: float) -> bool:
         if not self._has_slots(slots):
@@ -314,10 +312,19 @@ class Planner(Generic[R]):
         return self.provider is None or self.provider.due(amounts)[0] <= now
 
     def _has_slots(self, slots: int) -> bool:
-        return not slots or self.slots is None or self.slots_used + slots <= self.slots
+        return not slots or self.concurrency.has_room(slots, self.slots_used)
+
+    def _recover_slots(self, now: float) -> None:
+        if self.slots_used >= self.concurrency.number:
+            self._raise_floor(self.concurrency.back_at, _CONCURRENCY)
+        self.concurrency.recover(now)
+
+    def _wake_at(self, due: float) -> float | None:
+        """Return when to look again: at `due`, or when time gives a slot back."""
+        at = min(due, self.concurrency.back_at)
+        return None if at == math.inf else at
 
     def _waits_for_slots(self) -> R | None:
-        """Return the request whose turn it is if it waits for slots."""
         head = self._line.head()
         return None if head is None or self._has_slots(head.slots) else head
 
@@ -372,7 +379,7 @@ class Planner(Generic[R]):
         for bucket, amount in zip(self.buckets, amounts):  # noqa: B905
             if amount:
                 bucket.take(amount, at)
-        if slots and self.slots is not None:
+        if slots and self.concurrency.number < math.inf:
             self.slots_used += slots
         if self.provider is not None:
             self.provider.took(amounts, at)

@@ -195,9 +195,14 @@ class Turnstile:
         self.dispatch()
 
     def change(self, change: Callable[[Planner[Entrant], float], None]) -> None:
-        """Apply `change(planner, now)` and plan anew."""
+        """Apply `change(planner, now)`, refuse what can never pass after it, and plan anew."""
         with self.lock:
             change(self.planner, self.clock())
+            refused = self.planner.oversized()
+            for entrant, error in refused:
+                entrant.error = error
+        for entrant, _ in refused:
+            self.withdraw(entrant)
         self.dispatch()
 
     def close(self, reason: str, seconds: float = math.inf) -> None:

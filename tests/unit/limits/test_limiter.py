@@ -451,6 +451,22 @@ def test_a_slot_is_given_back_only_once() -> None:
         limiter.release()
 
 
+@pytest.mark.parametrize("way", ["task", "thread", "nobody yet"])
+async def test_who_waits_for_more_slots_than_are_declared_any_more_is_refused_and_others_go_on(way: str) -> None:
+    limiter = RateLimiter(concurrency=4)
+    held, large = limiter.reserve(Cost(slots=2)), limiter.reserve(Cost(slots=4))
+    small = limiter.reserve(Cost(slots=1))
+    waits = {"task": large.wait_async, "thread": lambda: asyncio.to_thread(large.wait)}
+    waiting = asyncio.ensure_future(waits[way]()) if way in waits else None
+    await asyncio.sleep(0)
+    limiter.set_rate(concurrency=2)
+    held.release()
+    assert small.granted
+    assert (limiter.statistics().queued, limiter.statistics().in_flight) == (0, 1)
+    with pytest.raises(RequestTooLargeError, match="needs 4 slots, and the concurrency is 2\nhelp: "):
+        await (large.wait_async() if waiting is None else waiting)
+
+
 def test_a_plain_acquire_takes_no_slot() -> None:
     """`ChatX(rate_limiter=...)` acquires and never releases."""
     limiter = RateLimiter(concurrency=1)

@@ -17,6 +17,7 @@ from langchain_parallel_plus.errors import RequestTooLargeError
 from langchain_parallel_plus.limits.planning.bucket import Bucket, Rate, Refill
 from langchain_parallel_plus.limits.planning.lanes import Request, RequestState
 from langchain_parallel_plus.limits.planning.planner import CATCH_UP, CATCH_UP_BUCKETS, Planner
+from langchain_parallel_plus.limits.planning.slots import SlotCare
 
 TIGHT = 1e-3
 """Units: the planner allows a microsecond for rounding."""
@@ -341,6 +342,15 @@ def test_a_freed_slot_lets_the_next_one_through() -> None:
     plan.release(1, 3.0)
     assert plan.advance(3.0) == ([second], None)
     assert (second.planned, second.bound_by) == (3.0, "concurrency")
+
+
+def test_a_slot_that_time_gives_back_is_waited_for() -> None:
+    plan = planner(slots=2)
+    plan.concurrency.follow(SlotCare.all_of(2).overloaded(100.0, 99.0), 100.0)
+    held, waiting = submit(plan, now=100.0, slots=1), submit(plan, now=100.0, slots=1)
+    assert plan.advance(100.0) == ([held], 110.0)
+    assert plan.advance(110.2) == ([waiting], None)
+    assert (waiting.planned, waiting.bound_by) == (110.0, "concurrency")
 
 
 def test_what_needs_no_slot_passes_one_that_waits_for_slots() -> None:
