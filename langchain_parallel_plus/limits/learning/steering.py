@@ -173,7 +173,7 @@ class Steering:
                 self._decrease(planner, now, reaction)
             self._apply(planner, now)  # before the pause: what passes after it is in units of the new rate
             if begins_epoch or reaction.hinted:
-                planner.pause(now + reaction.pause + self._spent(planner, request), request.amounts)
+                planner.pause(now + reaction.pause + self._spent(planner, request), now, request.amounts)
         else:
             self._apply(planner, now)
 

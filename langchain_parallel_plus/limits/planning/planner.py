@@ -3,7 +3,7 @@
 ```
 submit(request, now)   a request joins its lane
 advance(now)           -> what is admitted by now, and the exact time of the next admission
-cancel / charge / release / pause / set_rate / force
+cancel / charge / release / pause / resume / set_rate / force
 ```
 All dimensions of a request are admitted in one step: the head of the queue passes when every rate it uses allows it and
 a slot is free, and nothing overtakes the head but what needs no slot, where the head waits for slots only. Such a
@@ -30,6 +30,7 @@ from langchain_parallel_plus.limits.planning.lanes import Request, RequestState
 from langchain_parallel_plus.limits.planning.launch import Launch
 from langchain_parallel_plus.limits.planning.line import Line
 from langchain_parallel_plus.limits.planning.paced import bucket_for
+from langchain_parallel_plus.limits.planning.pause import Pause
 from langchain_parallel_plus.limits.planning.slots import Concurrency
 from langchain_parallel_plus.limits.planning.too_large import refuse_too_large
 
@@ -50,8 +51,6 @@ CATCH_UP_BUCKETS = 0.5
 _CONCURRENCY = "concurrency"
 _PAUSE = "pause"
 _BURST = "burst"
-_DRAINED_WINDOW = 3600.0
-"""Rates over a longer window are not drained by a pause: a refusal within the minute says nothing of the day."""
 
 R = TypeVar("R", bound=Request)
 
@@ -72,7 +71,7 @@ class Planner(Generic[R]):
         self.concurrency = Concurrency(slots)
         self.slots_used = 0
         self.counts = Counts()
-        self.paused_until = -math.inf
+        self._pause = Pause()
         self._floor = -math.inf
         self._floor_reason = ""
         self._last_bound = ""
@@ -84,6 +83,11 @@ class Planner(Generic[R]):
     def queued(self) -> int:
         """How many requests wait."""
         return self._line.size
+
+    @property
+    def paused_until(self) -> float:
+        """When the pause ends that holds, or when the last one has ended."""
+        return self._pause.until
 
     def admit(self, amounts: Sequence[float], slots: int, now: float, number: int | None = None) -> bool:
         """Admit at once, or change nothing: the way of an uncontended request, without a `Request`.
@@ -189,8 +193,9 @@ class Planner(Generic[R]):
             self._line.remove(request)
             self.counts.cancelled += 1
         elif request.state is RequestState.GRANTED:
-            if self._flights is None or not self._recall(request, now):
-                self.charge([-amount for amount in request.amounts], now, request.planned)
+            refund = [-amount for amount in request.amounts]
+            rest = refund if self._flights is None else self._flights.recall(request.number, refund)
+            self._charge(rest, refund, now, request.planned)
             self._launch.gave_back(request.amounts, now)
             self.release(request.slots, now)
         else:
@@ -206,11 +211,7 @@ class Planner(Generic[R]):
             now: The present.
             since: When what is given back was taken; now by default.
         """
-        for bucket, amount in zip(self.buckets, amounts, strict=True):
-            if amount:
-                bucket.charge(amount, now, now if since is None else since)
-        if self.provider is not None:
-            self.provider.history.add(amounts, now)
+        self._charge(amounts, amounts, now, now if since is None else since)
 
     def landed(self, request: R, now: float) -> None:
         """Take note that the call of `request` has arrived at the provider, if that is not known yet."""
@@ -229,21 +230,21 @@ class Planner(Generic[R]):
                 self._raise_floor(now, _CONCURRENCY)
             self.slots_used = max(self.slots_used - slots, 0)
 
-    def pause(self, until: float, keep: Sequence[float] | None = None) -> None:
+    def pause(self, until: float, now: float, keep: Sequence[float] | None = None) -> None:
         """Admit nothing before `until`, and go on from there with nearly empty buckets.
 
-        A refusal says that the provider's bucket is empty: going on with a burst would be refused again.
-
         Args:
-            until: On the clock of `now`. A shorter pause than the present one changes nothing.
+            until: On the clock of `now`. A pause that ends no later than the present one changes nothing.
+            now: The present.
             keep: What may pass at `until`, by rate; by default a second's worth, and at least one unit.
         """
-        self.paused_until = max(self.paused_until, until)
-        self._raise_floor(until, _PAUSE)
-        for index, bucket in enumerate(self.buckets):
-            if bucket.rate.window < _DRAINED_WINDOW:
-                kept = max(1.0, bucket.rate.per_second * bucket.rate.utilisation) if keep is None else keep[index]
-                bucket.drain(until, kept)
+        if self._pause.begin(self.buckets, until, now, keep):
+            self._raise_floor(until, _PAUSE)
+
+    def resume(self, now: float) -> None:
+        """End a pause now."""
+        if self._pause.end(self.buckets, now):
+            self._floor = min(self._floor, now)
 
     def set_rate(self, name: str, rate: Rate, now: float) -> None:
         """Change the rate `name`; what is taken stays taken."""
@@ -359,21 +360,12 @@ class Planner(Generic[R]):
         request.bound_by = bound
         self._last_bound = bound or self._last_bound
 
-    def _recall(self, request: R, now: float) -> bool:
-        """Give back what `request` took, unless it has arrived."""
-        assert self._flights is not None
-        if not self._flights.recall(request.number):
-            return False
-        rest = [
-            0.0 if isinstance(bucket, ArrivalBucket) else -amount
-            for bucket, amount in zip(self.buckets, request.amounts, strict=True)
-        ]
-        for bucket, amount in zip(self.buckets, rest, strict=True):
+    def _charge(self, amounts: Sequence[float], told: Sequence[float], now: float, since: float) -> None:
+        for bucket, amount in zip(self.buckets, amounts, strict=True):
             if amount:
-                bucket.charge(amount, now, request.planned)
+                bucket.charge(amount, now, since)
         if self.provider is not None:
-            self.provider.history.add([-amount for amount in request.amounts], now)
-        return True
+            self.provider.history.add(told, now)
 
     def _take(self, amounts: Sequence[float], slots: int, at: float) -> None:
         for bucket, amount in zip(self.buckets, amounts):  # noqa: B905

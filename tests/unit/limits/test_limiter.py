@@ -631,6 +631,51 @@ def test_a_pause_is_said_in_seconds_or_as_the_moment_of_its_end(until: Callable[
     assert limiter.statistics().paused_for == pytest.approx(3_600, abs=30)
 
 
+@pytest.mark.parametrize("until", [time.time() + 5, timedelta(days=32), datetime.now(UTC) + timedelta(days=32)])
+def test_a_pause_of_more_than_a_month_is_taken_for_a_mistake(until: Any) -> None:
+    limiter = RateLimiter(requests_per_minute=60)
+    with pytest.raises(DeclarationError, match=r"days, and 31 are the most\nhelp: a number is seconds.*datetime"):
+        limiter.pause(until)
+    assert limiter.try_acquire()
+
+
+def passed_at_once(limiter: RateLimiter) -> int:
+    passed = 0
+    while limiter.try_acquire():
+        passed += 1
+    return passed
+
+
+@pytest.mark.parametrize("provider", ["openai", None], ids=["bucket", "windows"])
+@pytest.mark.parametrize("pauses", [(10,), (10, 0), (30, 10), (30, 10, 0), (0, 30)])
+def test_a_pause_that_ends_sooner_changes_nothing(pauses: tuple[float, ...], provider: str | None) -> None:
+    clock = Clock()
+    once, again = (RateLimiter(requests_per_minute=600, provider=provider, clock=clock) for _ in range(2))
+    once.pause(max(pauses))
+    for seconds in pauses:
+        again.pause(seconds)
+    clock.time += max(pauses)
+    assert passed_at_once(again) == passed_at_once(once) > 1
+
+
+@pytest.mark.parametrize("until", [0, timedelta(0), datetime.now(UTC) - timedelta(hours=1)])
+def test_a_pause_that_is_over_takes_nothing(until: Any) -> None:
+    paused, other = (RateLimiter(requests_per_minute=600, clock=Clock()) for _ in range(2))
+    paused.pause(until)
+    assert passed_at_once(paused) == passed_at_once(other) > 10
+
+
+@pytest.mark.looptime(start=0)
+async def test_reopening_ends_a_pause_for_those_who_wait_and_gives_no_burst() -> None:
+    limiter = RateLimiter(requests_per_minute=60, clock=now)
+    limiter.pause(3_600)
+    waiting = asyncio.create_task(start_times(limiter, 3))
+    await asyncio.sleep(5)
+    limiter.reopen()
+    assert await waiting == pytest.approx([5.0, 5 + PACED, 5 + 2 * PACED], abs=1e-3)
+    assert limiter.statistics().paused_for == 0
+
+
 @pytest.mark.parametrize(
     ("models", "provider", "model", "governed"),
     [

@@ -153,7 +153,7 @@ class PlannerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0.0, 30.0))
     def pause(self, seconds: float) -> None:
-        self.plan.pause(self.now + seconds)
+        self.plan.pause(self.now + seconds, self.now)
         self.paused_until = max(self.paused_until, self.now + seconds)
         self._advance()
 
@@ -402,8 +402,8 @@ def test_a_pause_ends_without_a_burst() -> None:
     plan = planner(
         requests=per_minute(60, burst=10), daily=Rate(limit=1_000, window=86_400, burst=1_000, refill="bucket")
     )
-    plan.pause(7.0)
-    plan.pause(5.0)
+    plan.pause(7.0, 0.0)
+    plan.pause(5.0, 1.0)
     for _ in range(3):
         submit(plan, 1.0, 1.0)
     order = drain(plan)
@@ -414,10 +414,39 @@ def test_a_pause_ends_without_a_burst() -> None:
 
 def test_what_was_refused_passes_right_after_the_pause() -> None:
     plan = planner(tokens=per_minute(6_000, burst=1_000))
-    plan.pause(7.0, keep=(900.0,))
+    plan.pause(7.0, 0.0, keep=(900.0,))
     submit(plan, 900.0)
     submit(plan, 100.0)
     assert [at for at, _ in drain(plan)] == pytest.approx([7.0, 8.0])
+
+
+@pytest.mark.parametrize("refill", ["bucket", "window"])
+def test_a_shorter_pause_changes_nothing(refill: Refill) -> None:
+    plan = planner(tokens=per_minute(6_000, burst=1_000, refill=refill))
+    plan.pause(30.0, 0.0, keep=(900.0,))
+    for until in (10.0, 30.0, 0.0):
+        plan.pause(until, 0.0)
+    submit(plan, 900.0)
+    assert [at for at, _ in drain(plan)] == pytest.approx([30.0])
+
+
+@pytest.mark.parametrize("refill", ["bucket", "window"])
+def test_a_pause_that_is_ended_leaves_nearly_empty_buckets_and_what_was_owed(refill: Refill) -> None:
+    plan = planner(tokens=per_minute(6_000, burst=1_000, refill=refill), daily=Rate(limit=9, window=86_400, burst=9))
+    plan.charge((1_500.0, 0.0), 0.0)
+    owed = plan.buckets[0].level(0.0)
+    other = planner(tokens=per_minute(6_000, burst=1_000, refill=refill))
+    for one in (plan, other):
+        one.pause(600.0, 0.0)
+        one.pause(3_600.0, 0.0)
+        one.resume(0.0)
+        one.resume(0.0)
+        assert one.paused_until == 0.0
+    assert plan.buckets[0].level(0.0) == pytest.approx(owed)
+    assert other.buckets[0].level(0.0) == pytest.approx(100.0)
+    for _ in range(2):
+        submit(other, 100.0)
+    assert [at for at, _ in drain(other)] == pytest.approx([0.0, 1.0], abs=1e-5)
 
 
 @pytest.mark.parametrize("factor", [0.5, 3.0])
