@@ -171,20 +171,21 @@ class Planner(Generic[R]):
         blocked = self._waits_for_slots()
         return self._line.head() if blocked is None else self._line.passing() or blocked
 
-    def force(self, request: R, now: float) -> float:
+    def force(self, request: R, now: float, latest: float = math.inf) -> float:
         """Admit past the queue and return when the request may be sent, which may be later than `now`.
 
-        For callers that must not wait for others' progress.
+        For callers that must not wait for others' progress. What would be sent after `latest` is not admitted.
 
         Raises:
             RequestTooLargeError: It needs more than a limit itself.
         """
         self.check(request.amounts, request.slots)
-        self.counts.submitted += 1
-        request.number = self.counts.submitted
         request.submitted = now
         due, bound = self._due(request)
-        self._grant(request, due, bound, now)
+        if due <= latest:
+            self.counts.submitted += 1
+            request.number = self.counts.submitted
+            self._grant(request, due, bound, now)
         return due
 
     def cancel(self, request: R, now: float) -> bool:

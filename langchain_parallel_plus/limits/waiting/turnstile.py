@@ -133,10 +133,9 @@ class Turnstile:
             now = self.clock()
             if self._closure is not None:
                 self._check_open(now)
-            entrant.passed = self.planner.force(entrant, now)
+            entrant.passed = self.planner.force(entrant, now, math.inf if within is None else now + within)
             delay = entrant.passed - now
-            if within is not None and delay > within:
-                self.planner.cancel(entrant, now)
+            if within is not None and entrant.state is not RequestState.GRANTED:
                 raise self._too_late(f"would admit a request in {delay:.3g} s, and there are {max(within, 0):.3g} s")
             self.waited_seconds += delay
             return delay

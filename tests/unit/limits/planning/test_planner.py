@@ -398,6 +398,15 @@ def test_a_forced_request_passes_the_queue_but_not_the_schedule() -> None:
     assert drain(plan) == [(pytest.approx(2.0), waiting)]
 
 
+@pytest.mark.parametrize("refill", ["bucket", "window"])
+def test_a_forced_request_that_would_be_too_late_takes_nothing(refill: Refill) -> None:
+    plan = planner(requests=per_minute(60, burst=5, refill=refill), tokens=per_minute(600, burst=100, refill=refill))
+    plan.charge((0.0, 400.0), 0.0)
+    before = state(plan, request := Request(amounts=(1.0, 10.0)))
+    assert plan.force(request, 0.0, 3.0) == plan.forecast(request, 0.0) > 30.0
+    assert state(plan, request) == before
+
+
 def test_a_pause_ends_without_a_burst() -> None:
     plan = planner(
         requests=per_minute(60, burst=10), daily=Rate(limit=1_000, window=86_400, burst=1_000, refill="bucket")
