@@ -155,6 +155,8 @@ class Steering:
         if self.care.unhinted and self.care.counts(sent):
             self.care = replace(self.care, unhinted=0)
         self.care = self.care.recovered(now)
+        if self._slots is not None:
+            self._slots = self._slots.recovered(now)
         self._grow(planner, now)
         self._apply(planner, now)
 

@@ -196,7 +196,7 @@ class Planner(Generic[R]):
         elif request.state is RequestState.GRANTED:
             refund = [-amount for amount in request.amounts]
             rest = refund if self._flights is None else self._flights.recall(request.number, refund)
-            self._charge(rest, refund, now, request.planned)
+            self.charge(rest, now, request.planned, told=refund)
             self._launch.gave_back(request.amounts, now)
             self.release(request.slots, now)
         else:
@@ -204,15 +204,22 @@ class Planner(Generic[R]):
         request.state = RequestState.CANCELLED
         return True
 
-    def charge(self, amounts: Sequence[float], now: float, since: float | None = None) -> None:
+    def charge(
+        self, amounts: Sequence[float], now: float, since: float | None = None, told: Sequence[float] | None = None
+    ) -> None:
         """Take more, or give back (negative), after the fact. A bucket never gets fuller than full.
 
         Args:
             amounts: By rate.
             now: The present.
             since: When what is given back was taken; now by default.
+            told: What the provider's side is told of; the same by default.
         """
-        self._charge(amounts, amounts, now, now if since is None else since)
+        for bucket, amount in zip(self.buckets, amounts, strict=True):
+            if amount:
+                bucket.charge(amount, now, now if since is None else since)
+        if self.provider is not None:
+            self.provider.history.add(told or amounts, now)
 
     def landed(self, request: R, now: float) -> None:
         """Take note that the call of `request` has arrived at the provider, if that is not known yet."""
@@ -360,13 +367,6 @@ class Planner(Generic[R]):
         request.planned = at
         request.bound_by = bound
         self._last_bound = bound or self._last_bound
-
-    def _charge(self, amounts: Sequence[float], told: Sequence[float], now: float, since: float) -> None:
-        for bucket, amount in zip(self.buckets, amounts, strict=True):
-            if amount:
-                bucket.charge(amount, now, since)
-        if self.provider is not None:
-            self.provider.history.add(told, now)
 
     def _take(self, amounts: Sequence[float], slots: int, at: float) -> None:
         for bucket, amount in zip(self.buckets, amounts):  # noqa: B905

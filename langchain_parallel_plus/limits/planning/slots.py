@@ -56,6 +56,10 @@ class SlotCare:
             return math.inf
         return self.decreased_at + (self._steps(now) + 1) * _BACK_EVERY
 
+    def recovered(self, now: float) -> SlotCare:
+        """Return the care from `now` on: an overload is forgotten once time has given all slots back."""
+        return self.all_of(self.declared) if self.back_at(now) == math.inf else self
+
     def _steps(self, now: float) -> int:
         steps = (now - self.decreased_at) / _BACK_EVERY
         return max(math.floor(steps + _ROUNDING), 0) if steps < math.inf else 0

@@ -67,6 +67,7 @@ def test_slots_come_back_one_at_a_time() -> None:
     slots = SlotCare.all_of(10).overloaded(50.0, 45.0).overloaded(51.0, 50.5)
     assert [slots.at(time) for time in (60.9, 61.0, 71.0, 1_000.0)] == pytest.approx([8.1, 9.1, 10.0, 10.0])
     assert [slots.back_at(time) for time in (51.0, 60.9, 61.0, 71.0)] == [61.0, 61.0, 71.0, math.inf]
+    assert (slots.recovered(70.0), slots.recovered(71.0)) == (slots, SlotCare.all_of(10))
 
 
 @given(decreased_at=st.floats(0.0, 1e7), later=st.floats(0.0, 90.0))
