@@ -175,8 +175,8 @@ class Acquisition(BaseRateLimiter):
         """Admit nothing until then, and go on with nearly empty buckets rather than with a burst.
 
         Args:
-            until: A moment with its time zone, or seconds or a `timedelta` from now. A pause that ends sooner than the
-                present one changes nothing.
+            until: A moment with its time zone, or seconds or a `timedelta` from now; at most 31 days. What ends sooner
+                than the present pause changes nothing, and neither does what is over. `reopen` ends a pause early.
             keep: What may pass right at the end, such as the call that was refused; by default a second's worth.
 
         Example:
@@ -187,19 +187,21 @@ class Acquisition(BaseRateLimiter):
             False
 
         Raises:
-            DeclarationError: It is no time, or a moment of no time zone.
+            DeclarationError: It is no time, a moment of no time zone, or more than 31 days away.
         """
         seconds = seconds_until(until)
         kept = None if keep is None else self._account.amounts(keep)
-        self._turnstile.change(lambda planner, now: planner.pause(now + seconds, kept))
+        if seconds > 0:
+            self._turnstile.change(lambda planner, now: planner.pause(now + seconds, now, kept))
 
     def close(self, reason: str) -> None:
         """Refuse every request from now on, those that wait included, with `QuotaExhaustedError`."""
         self._turnstile.close(reason)
 
     def reopen(self) -> None:
-        """Undo `close`."""
+        """Undo `close`, and end a pause: admission goes on now, with the nearly empty buckets of a pause's end."""
         self._turnstile.reopen()
+        self._turnstile.change(lambda planner, now: planner.resume(now))
 
     def _at_once(self, cost: Cost | None) -> bool:
         account = self._account

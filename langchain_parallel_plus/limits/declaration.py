@@ -30,6 +30,8 @@ __all__ = (
 
 MINUTE: Final = 60.0
 DAY: Final = 86_400.0
+_LONGEST_PAUSE: Final = 31 * DAY
+"""A longer one is a moment that was given as the seconds since 1970."""
 
 Learning: TypeAlias = Literal["declared", "adaptive", "headers"]
 """Where the limits come from: the user; what the provider refuses; what the provider's headers say."""
@@ -184,7 +186,7 @@ def seconds_until(until: datetime | timedelta | float) -> float:
     """Return the seconds from now, at least 0, to a moment with its time zone; all else counts from now.
 
     Raises:
-        DeclarationError: It is no time, before now by its sign, or a moment of no time zone.
+        DeclarationError: It is no time, before now by its sign, a moment of no time zone, or more than 31 days away.
     """
     if isinstance(until, datetime):
         if until.utcoffset() is None:
@@ -192,10 +194,17 @@ def seconds_until(until: datetime | timedelta | float) -> float:
             raise DeclarationError(
                 msg, help="give a moment such as datetime.now(UTC) + timedelta(minutes=1), or seconds"
             )
-        return max((until - datetime.now(until.tzinfo)).total_seconds(), 0.0)
-    seconds = until.total_seconds() if isinstance(until, timedelta) else until
-    check_seconds("pause: until", seconds)
+        seconds = max((until - datetime.now(until.tzinfo)).total_seconds(), 0.0)
+    else:
+        seconds = until.total_seconds() if isinstance(until, timedelta) else until
+        check_seconds("pause: until", seconds)
     if seconds < 0:
         msg = f"pause(until={until!r}) is no time from now"
         raise DeclarationError(msg, help="give seconds or a timedelta, 0 or more, or a moment with its time zone")
+    if seconds > _LONGEST_PAUSE:
+        msg = f"pause(until={until!r}) would end in {seconds / DAY:,.0f} days, and 31 are the most"
+        way_out = (
+            "a number is seconds from now: give a moment as a datetime, such as datetime.fromtimestamp(moment, UTC)"
+        )
+        raise DeclarationError(msg, help=f"{way_out}; to stop for good call `close()`")
     return float(seconds)

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
-from langchain_core.language_models import BaseLLM, FakeListLLM, GenericFakeChatModel
+from langchain_core.language_models import BaseLLM, FakeListChatModel, FakeListLLM, GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import Generation, LLMResult
 from langchain_core.runnables import RunnableLambda
 
+from langchain_parallel_plus import RunnableParallelPlus
 from langchain_parallel_plus.errors import (
     BranchAbandonedError,
     LimiterTimeoutError,
@@ -651,6 +652,34 @@ async def test_waiting_calls_do_not_block_the_loop() -> None:
     await Branch(Scope((limiter,))).task(model().ainvoke(PROMPT))
     beating.cancel()
     assert beats > 20
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        [{"requests_per_minute": 1_200, "burst": 0.05, "concurrency": 1}],
+        [{"requests_per_minute": 1_200, "burst": 0.05}, {"concurrency": 1}],
+        [{"concurrency": 2}, {"concurrency": 1}],
+    ],
+)
+async def test_several_prompts_of_one_generate_do_not_wait_for_those_who_wait_for_its_slot(
+    way: str, limits: list[dict[str, Any]]
+) -> None:
+    chat = FakeListChatModel(responses=["ok"])
+
+    def generate(question: str) -> int:
+        return len(chat.generate([[HumanMessage(question)]] * 3).generations)
+
+    async def agenerate(question: str) -> int:
+        return len((await chat.agenerate([[HumanMessage(question)]] * 3)).generations)
+
+    limiters = [RateLimiter(**declared) for declared in limits]
+    branches = {f"branch {number}": RunnableLambda(generate, afunc=agenerate) for number in range(4)}
+    fan = RunnableParallelPlus(branches).with_limits(*limiters)
+    answers = await (asyncio.to_thread(fan.invoke, "x") if way == "invoke" else fan.ainvoke("x"))
+    assert answers == dict.fromkeys(branches, 3)
+    assert all((one.statistics().queued, one.statistics().in_flight) == (0, 0) for one in limiters)
 
 
 def test_two_limiters_with_slots_cannot_lock_each_other_out() -> None:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ("LEAST_UTILISATION", "Care", "SlotCare", "pause_for")
+__all__ = ("LEAST_UTILISATION", "Care", "pause_for")
 
 LEAST_UTILISATION: Final = 0.90
 _STEP: Final = 0.01
@@ -22,8 +22,6 @@ _LEAST_BURST: Final = 2.0**-12
 _PAUSE: Final = 1.0
 """Seconds that a key rests after a refusal that does not say for how long; twice as many with every further one."""
 _LONGEST_PAUSE: Final = 30.0
-_SLOTS_BACK_EVERY: Final = 10.0
-_SLOTS_FACTOR: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,37 +84,6 @@ class Care:
     def utilisation(self, usual: float) -> float:
         """Return the share of the limit to use, where `usual` is without any refusal."""
         return max(usual - self.lowered, min(usual, LEAST_UTILISATION))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotCare:
-    """Slots of a concurrency at a provider that says it is overloaded: fewer by a tenth, then one more at a time.
-
-    This is the AIMD limit of Netflix's concurrency-limits (x0.9, +1). It never touches a rate: overload is no quota.
-    """
-
-    declared: int
-    slots: float
-    decreased_at: float = -math.inf
-
-    def overloaded(self, now: float, sent: float) -> SlotCare:
-        """Decrease, once for all calls that were under way."""
-        if sent <= self.decreased_at:
-            return self
-        return replace(self, slots=max(self.slots * _SLOTS_FACTOR, 1.0), decreased_at=now)
-
-    @property
-    def recovers_at(self) -> float:
-        """When quiet time gives a slot back next; infinite if all are there."""
-        return math.inf if self.slots >= self.declared else self.decreased_at + _SLOTS_BACK_EVERY
-
-    def recovered(self, now: float) -> SlotCare:
-        """Return the slots at `now`, if all was quiet until then."""
-        steps = _steps(now, self.decreased_at, _SLOTS_BACK_EVERY) if self.slots < self.declared else 0
-        if not steps:
-            return self
-        slots = min(self.slots + steps, float(self.declared))
-        return replace(self, slots=slots, decreased_at=self.decreased_at + steps * _SLOTS_BACK_EVERY)
 
 
 def pause_for(hint: float | None, unhinted: int) -> float:

@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from langchain_parallel_plus.limits.declaration import DAY, DIMENSIONS, MINUTE
-from langchain_parallel_plus.limits.learning.care import Care, SlotCare
+from langchain_parallel_plus.limits.learning.care import Care
 from langchain_parallel_plus.limits.learning.ceiling import Ceiling
 from langchain_parallel_plus.limits.learning.profile import DEFAULT, most_careful, profile_of
 from langchain_parallel_plus.limits.learning.rates import found_rate, known_rate, unknown_rate
 from langchain_parallel_plus.limits.planning.guard import JITTER
 from langchain_parallel_plus.limits.planning.mirror import Mirror, read_quota
 from langchain_parallel_plus.limits.planning.provider_side import ProviderSide
+from langchain_parallel_plus.limits.planning.slots import SlotCare
 
 if TYPE_CHECKING:
     from langchain_parallel_plus.limits.declaration import Quota
@@ -115,7 +116,6 @@ class Steering:
                 self._ceilings[name] = Ceiling.start(limit, now)
         if concurrency is not None:
             self._slots = _all_slots(concurrency)
-            planner.slots = concurrency
         self._apply(planner, now)
 
     def rate(self, name: str) -> Rate:
@@ -193,13 +193,9 @@ class Steering:
                 self._decrease(planner, now, reaction)
             self._apply(planner, now)  # before the pause: what passes after it is in units of the new rate
             if begins_epoch or reaction.hinted:
-                planner.pause(now + reaction.pause + self._spent(planner, request), request.amounts)
+                planner.pause(now + reaction.pause + self._spent(planner, request), now, request.amounts)
         else:
             self._apply(planner, now)
-
-    def slots(self) -> int | None:
-        """Return the concurrency that holds at the moment."""
-        return None if self._slots is None else max(math.floor(self._slots.slots), 1)
 
     def _decrease(self, planner: AnyPlanner, now: float, reaction: Reaction) -> None:
         provider = planner.provider
@@ -262,16 +258,14 @@ class Steering:
                 planner.set_rate(name, rate, now)
                 self.changes += 1
         if self._slots is not None:
-            planner.slots = self.slots()
+            planner.concurrency.follow(self._slots, now)
         self._schedule()
 
     def _schedule(self) -> None:
         steps = [ceiling.step_at for ceiling in self._ceilings.values()]
-        if self._slots is not None:
-            steps.append(self._slots.recovers_at)
         is_probing = self.quota.learning == "headers" and not (self.stated or self._ceilings)
         self.step_at = -math.inf if is_probing or self.care.unhinted else min([self.care.recovers_at, *steps])
 
 
 def _all_slots(concurrency: int) -> SlotCare:
-    return SlotCare(declared=concurrency, slots=float(concurrency))
+    return SlotCare.all_of(concurrency)

@@ -132,16 +132,16 @@ class Flights:
             self._land(flight, now)
             self._forget()
 
-    def recall(self, number: int) -> bool:
-        """Take the call `number` back; `False` if it has arrived."""
+    def recall(self, number: int, refund: Sequence[float]) -> Sequence[float]:
+        """Take the call `number` back, unless it has arrived; return what of `refund` remains to be given back."""
         flight = self._by_number.pop(number, None)
         if flight is None or flight.amounts is None:
-            return False
+            return refund
         for index, bucket in self._buckets.items():
             bucket.recall(flight.amounts[index])
         flight.amounts = None
         self._forget()
-        return True
+        return [0.0 if index in self._buckets else amount for index, amount in enumerate(refund)]
 
     def advance(self, now: float) -> None:
         """Let everything arrive that is due."""

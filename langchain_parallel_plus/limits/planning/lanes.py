@@ -43,6 +43,8 @@ class Request:
     bound_by: str = ""
     """What it waited for: a rate's name, "concurrency", "pause", "probe" or "burst"; empty if it did not wait."""
     share: float = 0.0
+    leaving: float = 0.0
+    """Seconds that its departure takes in the order of a burst."""
     number: int = 0
     """Order of arrival."""
     unattended: bool = False
@@ -75,9 +77,9 @@ class FairQueue(Generic[R]):
     """Queued requests in the order in which they are to be served."""
 
     def __init__(self, width: int) -> None:
-        self.amounts = [0.0] * width
-        """Everything that is queued, by rate."""
-        self._width = width
+        self._width = width + 1
+        self.amounts = [0.0] * self._width
+        """Everything that is queued, by rate, and at last the seconds in which it leaves."""
         self._lanes: dict[str, _Lane[R]] = {}
         self._heap: list[_Entry[R]] = []
         self._virtual = 0.0
@@ -135,7 +137,7 @@ class FairQueue(Generic[R]):
         return sorted(queued, key=lambda request: request.number)
 
     def ahead(self, lane_name: str) -> list[float]:
-        """Return what will be served before a request that joins `lane_name` now, by rate.
+        """Return what will be served before a request that joins `lane_name` now, by rate, and at last its seconds.
 
         A close lower bound: other lanes are counted up to the newcomer's tag, as if requests could be cut.
         """
@@ -159,7 +161,7 @@ class FairQueue(Generic[R]):
     def _account(self, lane: _Lane[R], request: R, sign: int) -> None:
         self.size += sign
         lane.span += sign * request.share / request.weight
-        for index, amount in enumerate(request.amounts):
+        for index, amount in enumerate((*request.amounts, request.leaving)):
             lane.amounts[index] += sign * amount
             self.amounts[index] += sign * amount
 

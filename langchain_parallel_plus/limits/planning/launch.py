@@ -50,15 +50,41 @@ class Launch:
         self._seconds = seconds if any(seconds) else ()
         if not self._seconds:
             self._interval = 0.0
+            self._tat = -math.inf
 
     def due(self) -> float:
         """Return when the next call may leave: at once, if that is in the past."""
         return self._tat - (_AT_ONCE - 1) * self._interval - ROUNDING
 
-    def took(self, amounts: Sequence[float], at: float) -> None:
-        """Take note of a call of `amounts` that leaves at `at`; where calls are earned faster, it holds up none."""
+    def forecast(self, start: float, before: float, interval: float = 0.0) -> float:
+        """Return when a call may leave if others leave first, none of them earlier than `start`.
+
+        Args:
+            start: When the first of them may leave.
+            before: The seconds that those take.
+            interval: The seconds that the call takes itself.
+        """
+        if not before:
+            return self.due()
+        return max(self._tat, start) + before - (_AT_ONCE - 1) * max(self._interval, interval) - ROUNDING
+
+    def seconds(self, amounts: Sequence[float]) -> float:
+        """Return the seconds that a call of `amounts` takes; where calls are earned faster, it holds up none."""
         if not self._seconds:
-            return
+            return 0.0
         earned = max([amount * seconds for amount, seconds in zip(amounts, self._seconds, strict=True)])
-        self._interval = earned if earned < _INTERVAL else _INTERVAL
-        self._tat = max(self._tat, at) + self._interval
+        return earned if earned < _INTERVAL else _INTERVAL
+
+    def took(self, amounts: Sequence[float], now: float) -> None:
+        """Take note of a call of `amounts` that is let go now.
+
+        One that is let go now to leave later is paced anyway: it would only keep others from leaving until then.
+        """
+        if self._seconds:
+            self._interval = self.seconds(amounts)
+            self._tat = max(self._tat, now) + self._interval
+
+    def gave_back(self, amounts: Sequence[float], now: float) -> None:
+        """Take note that a call of `amounts` was taken back and does not leave."""
+        if self._tat > now:
+            self._tat = max(self._tat - self.seconds(amounts), now)

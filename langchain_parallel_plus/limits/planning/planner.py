@@ -3,10 +3,16 @@
 ```
 submit(request, now)   a request joins its lane
 advance(now)           -> what is admitted by now, and the exact time of the next admission
-cancel / charge / release / pause / set_rate / force
+cancel / charge / release / pause / resume / set_rate / force
 ```
 All dimensions of a request are admitted in one step: the head of the queue passes when every rate it uses allows it and
-a slot is free, and nothing overtakes the head. Callers pass `now` in seconds on one clock that never goes back.
+a slot is free, and nothing overtakes the head but what needs no slot, where the head waits for slots only. Such a
+request may continue what holds a slot: the second prompt of a `generate`, a plain `acquire` inside of a `hold`. Behind
+the head it would wait for a slot that is given back only after it has passed itself, and nobody would ever go on. The
+head loses no turn by it: while it waits for a rate as well nobody passes, and with a slot free it is next. The same
+holds at each of several limiters, so whoever holds slots waits for time, or for somebody who will give slots back.
+
+Callers pass `now` in seconds on one clock that never goes back.
 
 Admission happens at the *planned* time: a timer that fires half a millisecond late does not move the schedule. Without
 this, 1,000 waiters at 500/s reached 80 % of the rate; with it, 100 % (measured).
@@ -15,18 +21,23 @@ this, 1,000 waiters at 500/s reached 80 % of the rate; with it, 100 % (measured)
 from __future__ import annotations
 
 import math
+from operator import itemgetter
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from langchain_parallel_plus.errors import RequestTooLargeError
 from langchain_parallel_plus.limits.planning.arrival import ArrivalBucket, Flights
 from langchain_parallel_plus.limits.planning.counts import Advance, Counts
-from langchain_parallel_plus.limits.planning.lanes import FairQueue, Request, RequestState
+from langchain_parallel_plus.limits.planning.lanes import Request, RequestState
 from langchain_parallel_plus.limits.planning.launch import Launch
+from langchain_parallel_plus.limits.planning.line import Line
 from langchain_parallel_plus.limits.planning.paced import bucket_for
+from langchain_parallel_plus.limits.planning.pause import Pause
+from langchain_parallel_plus.limits.planning.slots import Concurrency
+from langchain_parallel_plus.limits.planning.too_large import refuse_too_large
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from langchain_parallel_plus.errors import RequestTooLargeError
     from langchain_parallel_plus.limits.planning.bucket import Rate
     from langchain_parallel_plus.limits.planning.provider_side import ProviderSide
 
@@ -40,15 +51,6 @@ CATCH_UP_BUCKETS = 0.5
 _CONCURRENCY = "concurrency"
 _PAUSE = "pause"
 _BURST = "burst"
-_DRAINED_WINDOW = 3600.0
-"""Rates over a longer window are not drained by a pause: a refusal within the minute says nothing of the day."""
-
-_WAYS_OUT = (
-    ("requests", "give Cost(...) fewer requests"),
-    ("input", "shorten the prompt"),
-    ("output", "lower max_tokens"),
-    ("", "shorten the prompt, lower max_tokens"),
-)
 
 R = TypeVar("R", bound=Request)
 
@@ -66,21 +68,26 @@ class Planner(Generic[R]):
         self.buckets = [bucket_for(rate) for rate in rates.values()]
         self.provider: ProviderSide | None = None
         """What responses tell of the provider, once somebody listens."""
-        self.slots = slots
+        self.concurrency = Concurrency(slots)
         self.slots_used = 0
         self.counts = Counts()
-        self.paused_until = -math.inf
+        self._pause = Pause()
         self._floor = -math.inf
         self._floor_reason = ""
         self._last_bound = ""
         self._launch = Launch(rates.values())
         self._follow_buckets()
-        self._queue: FairQueue[R] = FairQueue(len(self.names))
+        self._line: Line[R] = Line(len(self.names), has_slots=slots is not None)
 
     @property
     def queued(self) -> int:
         """How many requests wait."""
-        return self._queue.size
+        return self._line.size
+
+    @property
+    def paused_until(self) -> float:
+        """When the pause ends that holds, or when the last one has ended."""
+        return self._pause.until
 
     def admit(self, amounts: Sequence[float], slots: int, now: float, number: int | None = None) -> bool:
         """Admit at once, or change nothing: the way of an uncontended request, without a `Request`.
@@ -97,7 +104,9 @@ class Planner(Generic[R]):
         flights = self._flights
         if flights is not None:
             flights.advance(now)
-        if self._queue.size or self._floor > now or not self._fits(amounts, slots, now):
+        if self.concurrency.back_at <= now:
+            self._recover_slots(now)
+        if self._line.size or self._floor > now or not self._fits(amounts, slots, now):
             self.check(amounts, slots)
             return False
         self._take(amounts, slots, now)
@@ -134,22 +143,25 @@ class Planner(Generic[R]):
         request.number = self.counts.submitted
         request.submitted = now
         request.share = self._share(request)
-        self._queue.push(request)
+        request.leaving = self._launch.seconds(request.amounts)
+        self._line.push(request)
 
     def advance(self, now: float) -> Advance[R]:
         """Admit everything that is due by `now`."""
+        if self.concurrency.back_at <= now:
+            self._recover_slots(now)
         grants: list[R] = []
-        while (request := self._queue.head()) is not None:
-            moment = min(self._due(request)[0], now) if request.unattended else now
+        while (request := self.head()) is not None:
+            moment = min(self._due_in_turn(request)[0], now) if request.unattended else now
             self._land(moment)
-            if request.slots and not self._has_slots(request.slots):
-                return Advance(grants, None)
-            due, bound = self._due(request)
+            if not self._has_slots(request.slots):
+                return Advance(grants, self._wake_at(math.inf))
+            due, bound = self._due_in_turn(request)
             if due > moment:
                 if moment < now:
                     continue  # something has arrived by then, and moved it on
-                return Advance(grants, due)
-            self._queue.pop()
+                return Advance(grants, self._wake_at(due))
+            self._line.serve(request)
             if not bound and moment > request.submitted:
                 bound = self._last_bound  # free to go, but behind others: what held them held it
             self._grant(request, max(due, moment - self._catch_up), bound, moment)
@@ -158,52 +170,59 @@ class Planner(Generic[R]):
         return Advance(grants, None)
 
     def head(self) -> R | None:
-        """Return the request that is next."""
-        return self._queue.head()
+        """Return the request that is next: whose turn it is, or who passes that one because it waits for slots."""
+        blocked = self._waits_for_slots()
+        return self._line.head() if blocked is None else self._line.passing() or blocked
 
-    def force(self, request: R, now: float) -> float:
+    def force(self, request: R, now: float, latest: float = math.inf) -> float:
         """Admit past the queue and return when the request may be sent, which may be later than `now`.
 
-        For callers that must not wait for others' progress.
+        For callers that must not wait for others' progress. What would be sent after `latest` is not admitted.
 
         Raises:
             RequestTooLargeError: It needs more than a limit itself.
         """
         self.check(request.amounts, request.slots)
-        self.counts.submitted += 1
-        request.number = self.counts.submitted
         request.submitted = now
         due, bound = self._due(request)
-        self._grant(request, due, bound, now)
+        if due <= latest:
+            self.counts.submitted += 1
+            request.number = self.counts.submitted
+            self._grant(request, due, bound, now)
         return due
 
     def cancel(self, request: R, now: float) -> bool:
         """Take `request` back, from the queue or with a refund of what it was granted; `False` if it was before."""
         if request.state is RequestState.QUEUED:
-            self._queue.remove(request)
+            self._line.remove(request)
             self.counts.cancelled += 1
         elif request.state is RequestState.GRANTED:
-            if self._flights is None or not self._recall(request, now):
-                self.charge([-amount for amount in request.amounts], now, request.planned)
+            refund = [-amount for amount in request.amounts]
+            rest = refund if self._flights is None else self._flights.recall(request.number, refund)
+            self.charge(rest, now, request.planned, told=refund)
+            self._launch.gave_back(request.amounts, now)
             self.release(request.slots, now)
         else:
             return False
         request.state = RequestState.CANCELLED
         return True
 
-    def charge(self, amounts: Sequence[float], now: float, since: float | None = None) -> None:
+    def charge(
+        self, amounts: Sequence[float], now: float, since: float | None = None, told: Sequence[float] | None = None
+    ) -> None:
         """Take more, or give back (negative), after the fact. A bucket never gets fuller than full.
 
         Args:
             amounts: By rate.
             now: The present.
             since: When what is given back was taken; now by default.
+            told: What the provider's side is told of; the same by default.
         """
         for bucket, amount in zip(self.buckets, amounts, strict=True):
             if amount:
                 bucket.charge(amount, now, now if since is None else since)
         if self.provider is not None:
-            self.provider.history.add(amounts, now)
+            self.provider.history.add(told or amounts, now)
 
     def landed(self, request: R, now: float) -> None:
         """Take note that the call of `request` has arrived at the provider, if that is not known yet."""
@@ -217,26 +236,26 @@ class Planner(Generic[R]):
 
     def release(self, slots: int, now: float) -> None:
         """Give `slots` back."""
-        if slots and self.slots is not None:
-            if self.slots_used >= self.slots:
+        if slots:
+            if self.slots_used >= self.concurrency.number:
                 self._raise_floor(now, _CONCURRENCY)
             self.slots_used = max(self.slots_used - slots, 0)
 
-    def pause(self, until: float, keep: Sequence[float] | None = None) -> None:
+    def pause(self, until: float, now: float, keep: Sequence[float] | None = None) -> None:
         """Admit nothing before `until`, and go on from there with nearly empty buckets.
 
-        A refusal says that the provider's bucket is empty: going on with a burst would be refused again.
-
         Args:
-            until: On the clock of `now`. A shorter pause than the present one changes nothing.
+            until: On the clock of `now`. A pause that ends no later than the present one changes nothing.
+            now: The present.
             keep: What may pass at `until`, by rate; by default a second's worth, and at least one unit.
         """
-        self.paused_until = max(self.paused_until, until)
-        self._raise_floor(until, _PAUSE)
-        for index, bucket in enumerate(self.buckets):
-            if bucket.rate.window < _DRAINED_WINDOW:
-                kept = max(1.0, bucket.rate.per_second * bucket.rate.utilisation) if keep is None else keep[index]
-                bucket.drain(until, kept)
+        if self._pause.begin(self.buckets, until, now, keep):
+            self._raise_floor(until, _PAUSE)
+
+    def resume(self, now: float) -> None:
+        """End a pause now."""
+        if self._pause.end(self.buckets, now):
+            self._floor = min(self._floor, now)
 
     def set_rate(self, name: str, rate: Rate, now: float) -> None:
         """Change the rate `name`; what is taken stays taken."""
@@ -255,8 +274,10 @@ class Planner(Generic[R]):
 
         Exact in a single lane; a close lower bound under fair queueing, or where slots or a server's window are short.
         """
-        ahead = self._queue.ahead(request.lane)
-        start = due = max(now, self._floor)
+        passed = None if request.slots else self._waits_for_slots()
+        *ahead, leaving = self._line.ahead(request.lane, passing=passed is not None)
+        start = max(now, self._floor if passed is None else self._due(passed)[0])
+        due = max(start, self._launch.forecast(start, leaving, self._launch.seconds(request.amounts)))
         for bucket, amount, before in zip(self.buckets, request.amounts, ahead, strict=True):
             if amount:
                 due = max(due, bucket.due(amount, start, before))
@@ -264,19 +285,25 @@ class Planner(Generic[R]):
 
     def horizon(self, now: float) -> float:
         """Return when everything queued would be through, slots aside."""
-        start = due = max(now, self._floor)
-        for bucket, amount in zip(self.buckets, self._queue.amounts, strict=True):
+        start = max(now, self._floor)
+        *queued, leaving = self._line.amounts
+        due = max(start, self._launch.forecast(start, leaving))
+        for bucket, amount in zip(self.buckets, queued, strict=True):
             due = max(due, bucket.due(0.0, start, amount))
         return due
 
     def drop_queue(self) -> list[R]:
         """Cancel everything queued and return it."""
-        return [request for request in self._queue.requests() if self.cancel(request, 0.0)]
+        return [request for request in self._line.requests() if self.cancel(request, 0.0)]
+
+    def oversized(self) -> list[tuple[R, RequestTooLargeError]]:
+        """Return what is queued and will never fit, with the error: fewer slots were declared since the last time."""
+        return self.concurrency.outgrown(self._line.requests)
 
     def forget_queue(self) -> None:
         """Drop everything queued, whatever state an interrupted change has left it in."""
         self.counts.cancelled = self.counts.submitted - self.counts.granted
-        self._queue = FairQueue(len(self.names))
+        self._line = Line(len(self.names), has_slots=self.concurrency.number < math.inf)
 
     def check(self, amounts: Sequence[float], slots: int) -> None:
         """Raise if no wait can make the request fit.
@@ -284,17 +311,12 @@ class Planner(Generic[R]):
         Raises:
             RequestTooLargeError: It needs more than a limit itself.
         """
-        for name, bucket, amount in zip(self.names, self.buckets, amounts, strict=True):
-            if amount > bucket.limit:
-                msg = f"one request needs {amount:g} of {name}, and the limit itself is {bucket.limit:g}"
-                way_out = next(help_ for unit, help_ in _WAYS_OUT if name.startswith(unit))
-                raise RequestTooLargeError(msg, help=f"{way_out}, or declare the limit that the provider really has")
-        if self.slots is not None and slots > self.slots:
-            msg = f"one request needs {slots} slots, and the concurrency is {self.slots}"
-            raise RequestTooLargeError(msg, help="ask for fewer slots")
+        refuse_too_large(zip(self.names, [bucket.limit for bucket in self.buckets], amounts, strict=True))
+        if (error := self.concurrency.too_many(slots)) is not None:
+            raise error
 
     def _fits(self, amounts: Sequence[float], slots: int, now: float) -> bool:
-        if slots and not self._has_slots(slots):
+        if not self._has_slots(slots):
             return False
         for bucket, amount in zip(self.buckets, amounts):  # noqa: B905 - 0.1 us on the hot path
             if amount and not bucket.admits(amount, now):
@@ -306,7 +328,26 @@ class Planner(Generic[R]):
             self._flights.advance(now)
 
     def _has_slots(self, slots: int) -> bool:
-        return self.slots is None or self.slots_used + slots <= self.slots
+        return not slots or self.concurrency.has_room(slots, self.slots_used)
+
+    def _recover_slots(self, now: float) -> None:
+        if self.slots_used >= self.concurrency.number:
+            self._raise_floor(self.concurrency.back_at, _CONCURRENCY)
+        self.concurrency.recover(now)
+
+    def _wake_at(self, due: float) -> float | None:
+        """Return when to look again: at `due`, or when time gives a slot back."""
+        at = min(due, self.concurrency.back_at)
+        return None if at == math.inf else at
+
+    def _waits_for_slots(self) -> R | None:
+        head = self._line.head()
+        return None if head is None or self._has_slots(head.slots) else head
+
+    def _due_in_turn(self, request: R) -> tuple[float, str]:
+        """Return when `request`, which is next, may pass: not before one whose turn it is waits for slots only."""
+        due, passed = self._due(request), self._line.head()
+        return due if passed is None or passed is request else max(due, self._due(passed), key=itemgetter(0))
 
     def _due(self, request: R) -> tuple[float, str]:
         due, bound = request.submitted, ""
@@ -327,34 +368,18 @@ class Planner(Generic[R]):
         self._take(request.amounts, request.slots, at)
         if self._flights is not None:
             self._flights.left(request.amounts, max(at, now), request.number)
-        self._launch.took(request.amounts, at)
+        self._launch.took(request.amounts, min(at, now))
         self.counts.granted += 1
         request.state = RequestState.GRANTED
         request.planned = at
         request.bound_by = bound
         self._last_bound = bound or self._last_bound
 
-    def _recall(self, request: R, now: float) -> bool:
-        """Give back what `request` took, unless it has arrived."""
-        assert self._flights is not None
-        if not self._flights.recall(request.number):
-            return False
-        rest = [
-            0.0 if isinstance(bucket, ArrivalBucket) else -amount
-            for bucket, amount in zip(self.buckets, request.amounts, strict=True)
-        ]
-        for bucket, amount in zip(self.buckets, rest, strict=True):
-            if amount:
-                bucket.charge(amount, now, request.planned)
-        if self.provider is not None:
-            self.provider.history.add([-amount for amount in request.amounts], now)
-        return True
-
     def _take(self, amounts: Sequence[float], slots: int, at: float) -> None:
         for bucket, amount in zip(self.buckets, amounts):  # noqa: B905
             if amount:
                 bucket.take(amount, at)
-        if slots and self.slots is not None:
+        if slots and self.concurrency.number < math.inf:
             self.slots_used += slots
         if self.provider is not None:
             self.provider.took(amounts, at)

@@ -148,10 +148,9 @@ class Turnstile:
             now = self.clock()
             if self._closure is not None:
                 self._check_open(now)
-            entrant.passed = self.planner.force(entrant, now)
+            entrant.passed = self.planner.force(entrant, now, math.inf if within is None else now + within)
             delay = entrant.passed - now
-            if within is not None and delay > within:
-                self.planner.cancel(entrant, now)
+            if within is not None and entrant.state is not RequestState.GRANTED:
                 raise self._too_late(f"would admit a request in {delay:.3g} s, and there are {max(within, 0):.3g} s")
             self.waited_seconds += delay
             return delay
@@ -212,9 +211,14 @@ class Turnstile:
         self.dispatch()
 
     def change(self, change: Callable[[Planner[Entrant], float], None]) -> None:
-        """Apply `change(planner, now)` and plan anew."""
+        """Apply `change(planner, now)`, refuse what can never pass after it, and plan anew."""
         with self.lock:
             change(self.planner, self.clock())
+            refused = self.planner.oversized()
+            for entrant, error in refused:
+                entrant.error = error
+        for entrant, _ in refused:
+            self.withdraw(entrant)
         self.dispatch()
 
     def close(self, reason: str, seconds: float = math.inf) -> None:

@@ -451,6 +451,22 @@ def test_a_slot_is_given_back_only_once() -> None:
         limiter.release()
 
 
+@pytest.mark.parametrize("way", ["task", "thread", "nobody yet"])
+async def test_who_waits_for_more_slots_than_are_declared_any_more_is_refused_and_others_go_on(way: str) -> None:
+    limiter = RateLimiter(concurrency=4)
+    held, large = limiter.reserve(Cost(slots=2)), limiter.reserve(Cost(slots=4))
+    small = limiter.reserve(Cost(slots=1))
+    waits = {"task": large.wait_async, "thread": lambda: asyncio.to_thread(large.wait)}
+    waiting = asyncio.ensure_future(waits[way]()) if way in waits else None
+    await asyncio.sleep(0)
+    limiter.set_rate(concurrency=2)
+    held.release()
+    assert small.granted
+    assert (limiter.statistics().queued, limiter.statistics().in_flight) == (0, 1)
+    with pytest.raises(RequestTooLargeError, match="needs 4 slots, and the concurrency is 2\nhelp: "):
+        await (large.wait_async() if waiting is None else waiting)
+
+
 def test_a_plain_acquire_takes_no_slot() -> None:
     """`ChatX(rate_limiter=...)` acquires and never releases."""
     limiter = RateLimiter(concurrency=1)
@@ -613,6 +629,51 @@ def test_a_pause_is_said_in_seconds_or_as_the_moment_of_its_end(until: Callable[
     assert limiter.statistics().paused_for == pytest.approx(3_600, abs=30)
     limiter.pause(datetime.now(UTC) - timedelta(hours=1))
     assert limiter.statistics().paused_for == pytest.approx(3_600, abs=30)
+
+
+@pytest.mark.parametrize("until", [time.time() + 5, timedelta(days=32), datetime.now(UTC) + timedelta(days=32)])
+def test_a_pause_of_more_than_a_month_is_taken_for_a_mistake(until: Any) -> None:
+    limiter = RateLimiter(requests_per_minute=60)
+    with pytest.raises(DeclarationError, match=r"days, and 31 are the most\nhelp: a number is seconds.*datetime"):
+        limiter.pause(until)
+    assert limiter.try_acquire()
+
+
+def passed_at_once(limiter: RateLimiter) -> int:
+    passed = 0
+    while limiter.try_acquire():
+        passed += 1
+    return passed
+
+
+@pytest.mark.parametrize("provider", ["openai", None], ids=["bucket", "windows"])
+@pytest.mark.parametrize("pauses", [(10,), (10, 0), (30, 10), (30, 10, 0), (0, 30)])
+def test_a_pause_that_ends_sooner_changes_nothing(pauses: tuple[float, ...], provider: str | None) -> None:
+    clock = Clock()
+    once, again = (RateLimiter(requests_per_minute=600, provider=provider, clock=clock) for _ in range(2))
+    once.pause(max(pauses))
+    for seconds in pauses:
+        again.pause(seconds)
+    clock.time += max(pauses)
+    assert passed_at_once(again) == passed_at_once(once) > 1
+
+
+@pytest.mark.parametrize("until", [0, timedelta(0), datetime.now(UTC) - timedelta(hours=1)])
+def test_a_pause_that_is_over_takes_nothing(until: Any) -> None:
+    paused, other = (RateLimiter(requests_per_minute=600, clock=Clock()) for _ in range(2))
+    paused.pause(until)
+    assert passed_at_once(paused) == passed_at_once(other) > 10
+
+
+@pytest.mark.looptime(start=0)
+async def test_reopening_ends_a_pause_for_those_who_wait_and_gives_no_burst() -> None:
+    limiter = RateLimiter(requests_per_minute=60, clock=now)
+    limiter.pause(3_600)
+    waiting = asyncio.create_task(start_times(limiter, 3))
+    await asyncio.sleep(5)
+    limiter.reopen()
+    assert await waiting == pytest.approx([5.0, 5 + PACED, 5 + 2 * PACED], abs=1e-3)
+    assert limiter.statistics().paused_for == 0
 
 
 @pytest.mark.parametrize(

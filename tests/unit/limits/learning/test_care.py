@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_parallel_plus.limits.learning.care import Care, SlotCare, pause_for
+from langchain_parallel_plus.limits.learning.care import Care, pause_for
 from langchain_parallel_plus.limits.learning.ceiling import Ceiling
 from langchain_parallel_plus.limits.learning.refusal import LONGEST_PAUSE, Reaction, react
+from langchain_parallel_plus.limits.planning.slots import SlotCare
 from langchain_parallel_plus.outcome import ErrorKind
 from langchain_parallel_plus.providers.classified import Classified
 from langchain_parallel_plus.providers.snapshot import Quota, Snapshot
@@ -55,21 +56,26 @@ def test_recovery_is_the_same_in_one_step_or_in_many(times: list[float]) -> None
 
 
 def test_overload_takes_a_tenth_of_the_slots_once_for_all_calls_under_way() -> None:
-    slots = SlotCare(declared=10, slots=10.0)
-    slots = slots.overloaded(50.0, sent=45.0)
+    slots = SlotCare.all_of(10).overloaded(50.0, sent=45.0)
     assert slots.overloaded(50.2, sent=46.0) == slots
-    assert slots.slots == pytest.approx(9.0)
-    assert slots.overloaded(60.0, sent=55.0).slots == pytest.approx(8.1)
-    assert SlotCare(declared=10, slots=1.0).overloaded(1.0, 0.5).slots == 1.0
+    assert slots.at(50.0) == pytest.approx(9.0)
+    assert slots.overloaded(59.0, sent=55.0).at(59.0) == pytest.approx(8.1)
+    assert SlotCare(declared=10, slots=1.0).overloaded(1.0, 0.5).at(1.0) == 1.0
 
 
 def test_slots_come_back_one_at_a_time() -> None:
-    slots = SlotCare(declared=10, slots=10.0).overloaded(50.0, 45.0).overloaded(51.0, 50.5)
-    assert slots.recovers_at == 61.0
-    assert slots.recovered(60.0) == slots
-    assert slots.recovered(61.0).slots == pytest.approx(9.1)
-    assert slots.recovered(1_000.0).slots == 10.0
-    assert slots.recovered(1_000.0).recovers_at == math.inf
+    slots = SlotCare.all_of(10).overloaded(50.0, 45.0).overloaded(51.0, 50.5)
+    assert [slots.at(time) for time in (60.9, 61.0, 71.0, 1_000.0)] == pytest.approx([8.1, 9.1, 10.0, 10.0])
+    assert [slots.back_at(time) for time in (51.0, 60.9, 61.0, 71.0)] == [61.0, 61.0, 71.0, math.inf]
+    assert (slots.recovered(70.0), slots.recovered(71.0)) == (slots, SlotCare.all_of(10))
+
+
+@given(decreased_at=st.floats(0.0, 1e7), later=st.floats(0.0, 90.0))
+def test_a_slot_is_back_at_the_time_that_was_announced_for_it(decreased_at: float, later: float) -> None:
+    slots = SlotCare(declared=20, slots=10.0, decreased_at=decreased_at)
+    announced = slots.back_at(decreased_at + later)
+    assert slots.at(announced) > slots.at(announced - 1)
+    assert slots.back_at(announced) > announced
 
 
 def test_a_pause_without_a_hint_doubles_up_to_half_a_minute() -> None:

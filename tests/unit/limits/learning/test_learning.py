@@ -308,9 +308,30 @@ def test_overload_takes_slots_and_never_quota(clock: Clock) -> None:
         ticket.release()
     assert (requests(limiter).utilisation, limiter.statistics().paused_for) == (UTILISATION, 0)
     assert sum(limiter.reserve(Cost(slots=1)).granted for _ in range(12)) == 9
-    clock.time += 11
-    limiter.reserve(Cost()).settle(Cost())
-    assert limiter.account.turnstile.planner.slots == 10
+
+
+def test_slots_come_back_with_time_alone(clock: Clock) -> None:
+    limiter = RateLimiter(concurrency=2, clock=clock)
+    held, overloaded = limiter.reserve(Cost(slots=1)), sent(limiter, Cost(slots=1))
+    overloaded.refused(Classified(ErrorKind.OVERLOADED))
+    overloaded.release()
+    assert not limiter.try_acquire(Cost(slots=1))
+    clock.time += 10
+    assert limiter.try_acquire(Cost(slots=1))
+    held.release()
+
+
+def test_more_slots_than_an_overload_has_left_pass_when_nothing_else_is_in_flight(clock: Clock) -> None:
+    limiter = RateLimiter(concurrency=2, clock=clock)
+    held, overloaded = limiter.reserve(Cost(slots=1)), sent(limiter, Cost(slots=1))
+    overloaded.refused(Classified(ErrorKind.OVERLOADED))
+    overloaded.release()
+    both = limiter.reserve(Cost(slots=2))
+    assert not both.granted
+    held.release()
+    assert both.granted
+    both.release()
+    assert limiter.acquire(Cost(slots=2), timeout=0)
 
 
 def test_from_headers_sends_one_call_and_then_keeps_to_what_it_says(clock: Clock) -> None:

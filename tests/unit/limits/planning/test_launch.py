@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
+from langchain_parallel_plus.errors import LimiterTimeoutError
+from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.limits.planning.bucket import Rate
 from langchain_parallel_plus.limits.planning.lanes import Request
 from langchain_parallel_plus.limits.planning.planner import Planner
@@ -56,6 +60,66 @@ def test_calls_without_a_queue_leave_one_after_the_other_too() -> None:
     plan: Planner[Request] = Planner({"requests": Rate(limit=600, window=60.0, burst=580, refill="bucket")})
     assert [plan.grant(Request(amounts=(1.0,)), 0.0) for _ in range(33)] == [True] * 32 + [False]
     assert plan.grant(Request(amounts=(1.0,)), 0.004)
+
+
+def test_calls_that_are_forced_into_the_future_hold_up_nobody_until_then() -> None:
+    plan: Planner[Request] = Planner({"requests": Rate(limit=60, window=60.0, burst=1, refill="bucket")})
+    forced = [Request(amounts=(1.0,)) for _ in range(31)]
+    assert [plan.force(request, 0.0) for request in forced] == pytest.approx(list(range(31)), abs=1.0)
+    for request in forced[1:]:
+        plan.cancel(request, 0.0)
+    newcomer = Request(amounts=(1.0,))
+    due = plan.forecast(newcomer, 0.0)
+    plan.submit(newcomer, 0.0)
+    assert plan.advance(0.0) == ([], pytest.approx(due))
+    assert due == pytest.approx(60 / 59.4)
+
+
+def test_a_refused_force_leaves_no_trace_behind_a_large_call_that_used_little() -> None:
+    now = [0.0]
+    limiter = RateLimiter(tokens_per_minute=6_000, provider="anthropic", clock=lambda: now[0])
+    large = limiter.reserve(Cost(tokens=6_000))
+    with pytest.raises(LimiterTimeoutError):
+        limiter.force(Cost(tokens=100), within=1)
+    large.settle(Cost(tokens=100))
+    assert limiter.expected_wait(Cost(tokens=100)) == 0.0
+    assert limiter.reserve(Cost(tokens=100)).granted
+
+
+def test_cancelled_calls_hold_up_nobody() -> None:
+    plan: Planner[Request] = Planner({"requests": Rate(limit=600, window=60.0, burst=580, refill="bucket")})
+    for _ in range(500):
+        request = Request(amounts=(1.0,))
+        assert plan.grant(request, 0.0)
+        plan.cancel(request, 0.0)
+
+
+@pytest.mark.parametrize("taken", [0, 20, 40])
+@pytest.mark.parametrize("ahead", [0, 10, 100])
+def test_the_forecast_knows_the_order_of_a_burst(taken: int, ahead: int) -> None:
+    plan: Planner[Request] = Planner({"requests": Rate(limit=600, window=60.0, burst=580, refill="bucket")})
+    for _ in range(taken + ahead):
+        plan.submit(Request(amounts=(1.0,)), 0.0)
+        if plan.counts.submitted <= taken:
+            plan.advance(0.0)
+    request = Request(amounts=(1.0,))
+    due = plan.forecast(request, 0.0)
+    plan.submit(request, 0.0)
+    assert plan.horizon(0.0) >= due - 1e-6
+    now: float | None = 0.0
+    while (now := plan.advance(now).wake_at) is not None:
+        pass
+    assert request.planned == pytest.approx(due, abs=1e-6)
+    assert due == pytest.approx(max(taken + ahead - 31, 0) * 0.004, abs=1e-5)
+
+
+def test_where_no_rate_is_known_any_more_nothing_is_held_up() -> None:
+    known = Rate(limit=600, window=60.0, burst=580, refill="bucket")
+    plan: Planner[Request] = Planner({"requests": known})
+    for _ in range(500):
+        plan.force(Request(amounts=(1.0,)), 0.0)
+    plan.set_rate("requests", Rate(limit=math.inf, window=60.0, burst=0, refill="bucket"), 0.0)
+    assert plan.grant(Request(amounts=(1.0,)), 0.0)
 
 
 def test_what_held_a_call_up_is_named() -> None:

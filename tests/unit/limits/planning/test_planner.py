@@ -17,6 +17,7 @@ from langchain_parallel_plus.errors import RequestTooLargeError
 from langchain_parallel_plus.limits.planning.bucket import Bucket, Rate, Refill
 from langchain_parallel_plus.limits.planning.lanes import Request, RequestState
 from langchain_parallel_plus.limits.planning.planner import CATCH_UP, CATCH_UP_BUCKETS, Planner
+from langchain_parallel_plus.limits.planning.slots import SlotCare
 
 TIGHT = 1e-3
 """Units: the planner allows a microsecond for rounding."""
@@ -94,7 +95,7 @@ class PlannerMachine(RuleBasedStateMachine):
         if at_once or nobody_waits:
             assert at_once == (request.state is RequestState.GRANTED)
         if at_once:
-            twin.share = request.share  # only the queue asks for it
+            twin.share, twin.leaving = request.share, request.leaving  # only the queue asks for them
             assert state(shortcut, twin) == state(self.plan, request)
 
     @rule(seconds=st.floats(0.0, 20.0))
@@ -152,7 +153,7 @@ class PlannerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0.0, 30.0))
     def pause(self, seconds: float) -> None:
-        self.plan.pause(self.now + seconds)
+        self.plan.pause(self.now + seconds, self.now)
         self.paused_until = max(self.paused_until, self.now + seconds)
         self._advance()
 
@@ -177,10 +178,20 @@ class PlannerMachine(RuleBasedStateMachine):
 
     @invariant()
     def lanes_are_first_in_first_out(self) -> None:
-        last: dict[str, int] = defaultdict(int)
+        """But for those who need no slot: they pass whoever waits for one."""
+        last: dict[tuple[str, bool], int] = defaultdict(int)
         for _, request in self.granted:
-            assert request.number > last[request.lane]
-            last[request.lane] = request.number
+            assert request.number > last[request.lane, request.slots > 0]
+            last[request.lane, request.slots > 0] = request.number
+
+    @invariant()
+    def what_continues_a_holder_of_slots_never_waits_for_waiters_for_slots(self) -> None:
+        """If nobody ever gives a slot back, time alone lets everything through that needs none."""
+        if not any(request.state is RequestState.QUEUED and not request.slots for request in self.requests):
+            return
+        plan = copy.deepcopy(self.plan)
+        drain(plan, self.now)
+        assert all(request.slots for request in plan.drop_queue())
 
     @invariant()
     def a_wait_is_announced_unless_slots_are_short(self) -> None:
@@ -333,6 +344,50 @@ def test_a_freed_slot_lets_the_next_one_through() -> None:
     assert (second.planned, second.bound_by) == (3.0, "concurrency")
 
 
+def test_a_slot_that_time_gives_back_is_waited_for() -> None:
+    plan = planner(slots=2)
+    plan.concurrency.follow(SlotCare.all_of(2).overloaded(100.0, 99.0), 100.0)
+    held, waiting = submit(plan, now=100.0, slots=1), submit(plan, now=100.0, slots=1)
+    assert plan.advance(100.0) == ([held], 110.0)
+    assert plan.advance(110.2) == ([waiting], None)
+    assert (waiting.planned, waiting.bound_by) == (110.0, "concurrency")
+
+
+def test_what_needs_no_slot_passes_one_that_waits_for_slots() -> None:
+    plan = planner(slots=1, requests=per_minute(60, burst=2))
+    holder = submit(plan, 1.0, slots=1, lane="a")
+    waiting = submit(plan, 1.0, slots=1, lane="b")
+    follower = submit(plan, 1.0, lane="a")
+    assert plan.advance(0.0) == ([holder, follower], None)
+    assert plan.head() is waiting
+
+
+def test_nothing_passes_one_that_waits_for_a_rate_as_well() -> None:
+    """A large request that waits for a slot earns its tokens meanwhile, however many small ones come by."""
+    plan = planner(slots=1, tokens=per_minute(600, burst=100))
+    holder = submit(plan, 60.0, slots=1)
+    large = submit(plan, 90.0, slots=1)
+    small = submit(plan, 10.0)
+    assert plan.advance(0.0) == ([holder], pytest.approx(5.0))
+    assert plan.forecast(Request(amounts=(10.0,)), 0.0) == pytest.approx(5.0)
+    assert plan.head() is small
+    assert plan.advance(4.9).grants == []
+    plan.release(1, 4.9)
+    assert [request for _, request in drain(plan, 4.9)] == [large, small]
+
+
+def test_those_who_pass_are_fair_among_each_other() -> None:
+    plan = planner(slots=1, requests=per_minute(60, burst=1))
+    submit(plan, 1.0, slots=1)
+    submit(plan, 1.0, slots=1)
+    for _ in range(9):
+        submit(plan, 1.0, lane="many")
+    late = submit(plan, 1.0, lane="few")
+    order = [request for _, request in drain(plan)]
+    assert order.index(late) == 2
+    assert plan.queued == 1
+
+
 def test_a_forced_request_passes_the_queue_but_not_the_schedule() -> None:
     plan = planner(requests=per_minute(60, burst=1))
     submit(plan, 1.0)
@@ -343,12 +398,21 @@ def test_a_forced_request_passes_the_queue_but_not_the_schedule() -> None:
     assert drain(plan) == [(pytest.approx(2.0), waiting)]
 
 
+@pytest.mark.parametrize("refill", ["bucket", "window"])
+def test_a_forced_request_that_would_be_too_late_takes_nothing(refill: Refill) -> None:
+    plan = planner(requests=per_minute(60, burst=5, refill=refill), tokens=per_minute(600, burst=100, refill=refill))
+    plan.charge((0.0, 400.0), 0.0)
+    before = state(plan, request := Request(amounts=(1.0, 10.0)))
+    assert plan.force(request, 0.0, 3.0) == plan.forecast(request, 0.0) > 30.0
+    assert state(plan, request) == before
+
+
 def test_a_pause_ends_without_a_burst() -> None:
     plan = planner(
         requests=per_minute(60, burst=10), daily=Rate(limit=1_000, window=86_400, burst=1_000, refill="bucket")
     )
-    plan.pause(7.0)
-    plan.pause(5.0)
+    plan.pause(7.0, 0.0)
+    plan.pause(5.0, 1.0)
     for _ in range(3):
         submit(plan, 1.0, 1.0)
     order = drain(plan)
@@ -359,10 +423,39 @@ def test_a_pause_ends_without_a_burst() -> None:
 
 def test_what_was_refused_passes_right_after_the_pause() -> None:
     plan = planner(tokens=per_minute(6_000, burst=1_000))
-    plan.pause(7.0, keep=(900.0,))
+    plan.pause(7.0, 0.0, keep=(900.0,))
     submit(plan, 900.0)
     submit(plan, 100.0)
     assert [at for at, _ in drain(plan)] == pytest.approx([7.0, 8.0])
+
+
+@pytest.mark.parametrize("refill", ["bucket", "window"])
+def test_a_shorter_pause_changes_nothing(refill: Refill) -> None:
+    plan = planner(tokens=per_minute(6_000, burst=1_000, refill=refill))
+    plan.pause(30.0, 0.0, keep=(900.0,))
+    for until in (10.0, 30.0, 0.0):
+        plan.pause(until, 0.0)
+    submit(plan, 900.0)
+    assert [at for at, _ in drain(plan)] == pytest.approx([30.0])
+
+
+@pytest.mark.parametrize("refill", ["bucket", "window"])
+def test_a_pause_that_is_ended_leaves_nearly_empty_buckets_and_what_was_owed(refill: Refill) -> None:
+    plan = planner(tokens=per_minute(6_000, burst=1_000, refill=refill), daily=Rate(limit=9, window=86_400, burst=9))
+    plan.charge((1_500.0, 0.0), 0.0)
+    owed = plan.buckets[0].level(0.0)
+    other = planner(tokens=per_minute(6_000, burst=1_000, refill=refill))
+    for one in (plan, other):
+        one.pause(600.0, 0.0)
+        one.pause(3_600.0, 0.0)
+        one.resume(0.0)
+        one.resume(0.0)
+        assert one.paused_until == 0.0
+    assert plan.buckets[0].level(0.0) == pytest.approx(owed)
+    assert other.buckets[0].level(0.0) == pytest.approx(100.0)
+    for _ in range(2):
+        submit(other, 100.0)
+    assert [at for at, _ in drain(other)] == pytest.approx([0.0, 1.0], abs=1e-5)
 
 
 @pytest.mark.parametrize("factor", [0.5, 3.0])
@@ -480,5 +573,5 @@ def test_lanes_that_come_and_go_are_forgotten() -> None:
     submit(plan, 1.0, lane="stays")
     for number in range(5_000):
         plan.cancel(submit(plan, 1.0, lane=f"lane {number}"), 0.0)
-    queue = plan._queue
+    queue = plan._line._all
     assert len(queue._lanes) + len(queue._heap) < 200
