@@ -29,12 +29,14 @@ class Crowd(Generic[E]):
         self._threads: dict[Waiter, E] = {}
         self._loops: dict[asyncio.AbstractEventLoop, dict[Waiter, E]] = {}
 
-    def join(self, waiter: Waiter, entrant: E) -> None:
-        """Take note that `waiter` waits for `entrant`."""
-        if isinstance(waiter, LoopWaiter):
-            self._loops.setdefault(waiter.loop, {})[waiter] = entrant
-        else:
+    def join(self, waiter: Waiter, entrant: E) -> bool:
+        """Take note that `waiter` waits for `entrant`; return whether it is the first one on its loop."""
+        if not isinstance(waiter, LoopWaiter):
             self._threads[waiter] = entrant
+            return False
+        tasks = self._loops.setdefault(waiter.loop, {})
+        tasks[waiter] = entrant
+        return len(tasks) == 1
 
     def leave(self, waiter: Waiter | None) -> None:
         """Take note that `waiter`, if there is one, has nothing to wait for any more."""

@@ -246,15 +246,19 @@ class Turnstile:
             self._closure = None
 
     def attach(self, entrant: Entrant, waiter: Waiter) -> float:
-        """Let `waiter` wait for `entrant`; return when it should be through, on the clock, if all goes as planned."""
+        """Let `waiter` wait for `entrant`; return when something should have happened, on the clock, if all goes well.
+
+        It should be through by then; and of each loop one finds out sooner whether the leader is alive.
+        """
+        looks_after = False
         with self.lock:
             if entrant.state is RequestState.QUEUED:
                 self._crowd.leave(entrant.waiter)
-                self._crowd.join(waiter, entrant)
+                looks_after = self._crowd.join(waiter, entrant)
                 entrant.waiter, entrant.unattended = waiter, False
             due = self.planner.horizon(self.clock())
         self.dispatch(waiter)
-        return due
+        return min(due, self._leader.at()) if looks_after else due
 
     def leads_until(self, waiter: ThreadWaiter) -> float | None:
         """Return until when `waiter` has to sleep as the leader; `None` if it is not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -130,6 +131,10 @@ class Leader:
     def until(self, waiter: Waiter) -> float | None:
         """Return until when `waiter` has to sleep as the leader; `None` if it is not."""
         return self._at if self.waiter is waiter else None
+
+    def at(self) -> float:
+        """Return when the timer fires; infinite if none runs."""
+        return self._at if self.waiter is not None else math.inf
 
     def fired(self, number: int) -> None:
         """Take note of a timer; an older one than the present is of somebody who was due later."""

@@ -17,6 +17,7 @@ from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_parallel_plus import RunnableParallelPlus
 from langchain_parallel_plus.limits import Cost, RateLimiter
 from langchain_parallel_plus.limits.waiting.crowd import Crowd
+from langchain_parallel_plus.limits.waiting.turnstile import Entrant
 from langchain_parallel_plus.limits.waiting.waiters import LoopWaiter, ThreadWaiter
 
 TASKS = 21
@@ -132,6 +133,22 @@ def test_of_many_threads_that_wait_behind_a_busy_loop_few_wake_for_a_grant(monke
     done.set()
     loop.join()
     assert len(waits) < 10 * (tasks + threads)
+
+
+def test_one_task_of_a_loop_looks_soon_whether_the_loop_with_the_timer_lives() -> None:
+    """The others look when they should be through."""
+    loops = [asyncio.new_event_loop() for _ in range(2)]
+    turnstile = RateLimiter(requests_per_minute=60, burst=1, provider="openai", clock=lambda: 0.0).account.turnstile
+    turnstile.admit((1,), 0)
+    looks = []
+    for loop in [loops[0]] * 10 + [loops[1]] * 2:
+        entrant = Entrant(amounts=(1,))
+        turnstile.enter(entrant)
+        looks.append(turnstile.attach(entrant, LoopWaiter(loop)))
+    for loop in loops:
+        loop.close()
+    assert looks[10] == looks[0] < 2
+    assert looks[11] > 11
 
 
 def test_a_thread_has_the_timer_where_one_waits_and_keeps_it() -> None:
