@@ -118,7 +118,7 @@ class Account:
         amounts = counted(self.steering.profile, self._units, entrant.amounts, cost)
         if self.turnstile.settle(entrant, amounts):
             self.unused.settled(amounts, self.amounts(cost))
-            self.unused.tell(entrant.bound_by)
+            self.unused.tell(entrant.bound_by, self.steering.profile.name)
         steering = self.steering
         if self.turnstile.clock() >= steering.step_at:
             self.turnstile.change(lambda planner, now: steering.finished(planner, now, entrant.passed))

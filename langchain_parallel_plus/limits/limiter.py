@@ -290,11 +290,13 @@ class RateLimiter(Acquisition):
         Raises:
             DeclarationError: The `estimate=` callable returned something else than a `Cost`.
         """
-        typical = self._account.typical.output_tokens
+        typical, unused = self._account.typical.output_tokens, self._account.unused
         if self._estimate is None:
+            unused.reserved_by("average" if call.max_tokens is None else "max_tokens")
             cost = estimated_cost(call, typical, correction)
             is_guess_too_large = self._account.is_too_large(cost)
             return replace(cost, certain=certain_cost(call, correction)) if is_guess_too_large else cost
+        unused.reserved_by("estimate")
         return checked_estimate(self._estimate(replace(call, typical_output=typical, correction=correction)))
 
     def statistics(self) -> LimiterStatistics:
