@@ -169,7 +169,10 @@ class Account:
         changes = dict(limits) if concurrency is None else {**limits, "concurrency": concurrency}
         for name in changes:
             if name not in declared or name not in (*DIMENSIONS, "concurrency"):
-                msg = f"set_rate() names {name!r}, which limiter {self.turnstile.label!r} has not: {self.quota}"
+                has = ", ".join(f"{one}={declared[one]!r}" for one in declared if one in (*DIMENSIONS, "concurrency"))
+                msg = (
+                    f"set_rate() names {name!r}, and limiter {self.turnstile.label!r} was declared with {has or 'none'}"
+                )
                 raise DeclarationError(msg, help="declare every dimension when the limiter is made")
         for name, limit in limits.items():
             check_limit(name, limit)

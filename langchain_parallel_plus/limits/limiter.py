@@ -204,6 +204,11 @@ class RateLimiter(Acquisition):
         estimate: Estimate | None,
         clock: Callable[[], float] | None = None,
     ) -> None:
+        callbacks: tuple[tuple[str, object, str], ...] = (("estimate", estimate, "a Cost"), ("clock", clock, "seconds"))
+        for given, callback, what in callbacks:
+            if callback is not None and not callable(callback):
+                msg = f"{given}={callback!r} cannot be called"
+                raise DeclarationError(msg, help=f"give a function that returns {what}, or leave it out")
         self._key = key
         self._estimate = estimate
         self._account = join_account(key, quota, name, clock)
