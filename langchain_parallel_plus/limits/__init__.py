@@ -9,7 +9,20 @@ from __future__ import annotations
 
 from langchain_parallel_plus.limits.cost import Cost
 from langchain_parallel_plus.limits.gate.hidden_retries import HiddenRetriesWarning
+from langchain_parallel_plus.limits.hold import Hold
 from langchain_parallel_plus.limits.limiter import RateLimiter, reset
 from langchain_parallel_plus.limits.statistics import LimiterStatistics, RateStatistics
+from langchain_parallel_plus.limits.ticket import Ticket
+from langchain_parallel_plus.limits.tokens.estimate import ModelCall
 
-__all__ = ("Cost", "HiddenRetriesWarning", "LimiterStatistics", "RateLimiter", "RateStatistics", "reset")
+__all__ = (
+    "Cost",
+    "HiddenRetriesWarning",
+    "Hold",
+    "LimiterStatistics",
+    "ModelCall",
+    "RateLimiter",
+    "RateStatistics",
+    "Ticket",
+    "reset",
+)

@@ -119,7 +119,7 @@ class Account:
         amounts = counted(self.steering.profile, self._units, entrant.amounts, cost)
         if self.turnstile.settle(entrant, amounts):
             self.unused.settled(amounts, self.amounts(cost))
-            self.unused.tell(entrant.bound_by)
+            self.unused.tell(entrant.bound_by, self.steering.profile.name)
         steering = self.steering
         if self.turnstile.clock() >= steering.step_at:
             self.turnstile.change(lambda planner, now: steering.finished(planner, now, entrant.passed))
@@ -170,7 +170,10 @@ class Account:
         changes = dict(limits) if concurrency is None else {**limits, "concurrency": concurrency}
         for name in changes:
             if name not in declared or name not in (*DIMENSIONS, "concurrency"):
-                msg = f"set_rate() names {name!r}, which limiter {self.turnstile.label!r} has not: {self.quota}"
+                has = ", ".join(f"{one}={declared[one]!r}" for one in declared if one in (*DIMENSIONS, "concurrency"))
+                msg = (
+                    f"set_rate() names {name!r}, and limiter {self.turnstile.label!r} was declared with {has or 'none'}"
+                )
                 raise DeclarationError(msg, help="declare every dimension when the limiter is made")
         for name, limit in limits.items():
             check_limit(name, limit)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_parallel_plus.errors import DeclarationError
-from langchain_parallel_plus.limits.declaration import check_seconds, seconds_until
+from langchain_parallel_plus.limits.cost import check_cost
+from langchain_parallel_plus.limits.declaration import check_seconds, check_share, check_timeout, seconds_until
 from langchain_parallel_plus.limits.hold import Hold
 from langchain_parallel_plus.limits.passes import use_pass
 from langchain_parallel_plus.limits.ticket import Ticket
@@ -60,8 +61,7 @@ class Acquisition(BaseRateLimiter):
             RequestTooLargeError: It is more than a limit itself.
             QuotaExhaustedError: The key is closed.
         """
-        if timeout is not None:
-            check_seconds("timeout", timeout, endless=True)
+        check_timeout(timeout)
         if (blocking is not None and cost is None and use_pass(self._account)) or self._at_once(cost):
             return True
         if blocking is not None and not blocking:
@@ -74,8 +74,7 @@ class Acquisition(BaseRateLimiter):
         self, cost: Cost | None = None, *, blocking: bool | None = None, timeout: float | None = None
     ) -> bool:
         """Take `cost` from the quota as `acquire` does, without blocking the event loop."""
-        if timeout is not None:
-            check_seconds("timeout", timeout, endless=True)
+        check_timeout(timeout)
         if (blocking is not None and cost is None and use_pass(self._account)) or self._at_once(cost):
             return True
         if blocking is not None and not blocking:
@@ -106,9 +105,7 @@ class Acquisition(BaseRateLimiter):
             RequestTooLargeError: It is more than a limit itself.
             QuotaExhaustedError: The key is closed.
         """
-        if not weight > 0:
-            msg = f"weight={weight!r} is no share"
-            raise DeclarationError(msg, help="give a positive number; 1 is a branch's normal share")
+        check_share("weight", weight)
         if within is not None:
             check_seconds("within", within, endless=True)
         cost, entrant = self._entrant(cost, lane, weight)
@@ -159,16 +156,20 @@ class Acquisition(BaseRateLimiter):
                 ticket.settle(Cost(tokens=answer.tokens))
             ```
         """
-        if timeout is not None:
-            check_seconds("timeout", timeout, endless=True)
+        check_timeout(timeout)
+        check_cost(cost)
         return Hold(self, cost, timeout)
 
     def release(self, slots: int = 1) -> None:
         """Give back slots that `acquire(Cost(slots=...))` took. Tickets have a `release` of their own.
 
         Raises:
+            DeclarationError: It is no whole number.
             LimiterError: More than are in use.
         """
+        if isinstance(slots, bool) or not isinstance(slots, int):
+            msg = f"release({slots!r}) gives back no number of slots"
+            raise DeclarationError(msg, help="give a whole number; a call takes one")
         self._turnstile.release_slots(slots)
 
     def pause(self, until: datetime | timedelta | float, *, keep: Cost | None = None) -> None:
@@ -208,12 +209,14 @@ class Acquisition(BaseRateLimiter):
         if cost is None:
             passed = account.turnstile.admit(account.typical_amounts, 0)
         else:
+            check_cost(cost)
             passed = account.turnstile.admit(account.amounts(cost), cost.slots)
         if passed:
             account.taken_unheard()
         return passed
 
     def _entrant(self, cost: Cost | None, lane: str, weight: float) -> tuple[Cost, Entrant]:
+        check_cost(cost)
         cost = cost or self._account.typical.cost()
         slots = cost.slots if self._account.has_slots else 0
         entrant = Entrant(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from langchain_parallel_plus.errors import DeclarationError
 
-__all__ = ("Cost",)
+__all__ = ("Cost", "check_cost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Cost:
     def __post_init__(self) -> None:
         for name in ("requests", "input_tokens", "output_tokens", "tokens", "cached_tokens"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
+            if value is not None and not (isinstance(value, int | float) and 0 <= value < math.inf):
                 msg = f"Cost({name}={value!r}) is no amount"
                 raise DeclarationError(msg, help="give a finite number that is 0 or more")
         if type(self.slots) is not int or self.slots < 0:
@@ -61,3 +61,14 @@ class Cost:
     def total_tokens(self) -> float:
         """The tokens charged against limits on all tokens."""
         return self.input_tokens + self.output_tokens if self.tokens is None else self.tokens
+
+
+def check_cost(cost: object) -> None:
+    """Check what is to be taken from a limit.
+
+    Raises:
+        DeclarationError: It is no `Cost`.
+    """
+    if cost is not None and not isinstance(cost, Cost):
+        msg = f"{cost!r} is no Cost"
+        raise DeclarationError(msg, help="give Cost(requests=..., tokens=...), or nothing for a call of average size")

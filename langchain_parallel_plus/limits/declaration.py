@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -25,6 +26,8 @@ __all__ = (
     "Quota",
     "check_limit",
     "check_seconds",
+    "check_share",
+    "check_timeout",
     "seconds_until",
 )
 
@@ -129,15 +132,22 @@ class Quota:
     def _check_burst(self) -> None:
         if self.burst is None:
             return
-        check_limit("burst", self.burst)
+        if isinstance(self.burst, bool) or not isinstance(self.burst, int | float) or not self.burst > 0:
+            msg = f"burst={self.burst!r} lets nothing pass"
+            raise DeclarationError(
+                msg, help="give seconds' worth of quota, up to 60: a little, such as 0.1, lets one request go at a time"
+            )
         if self.burst > MINUTE:
             msg = f"burst={self.burst:g} is more than the {MINUTE:g} s of quota that a per-minute limit holds"
             raise DeclarationError(msg, help="burst is in seconds' worth of quota; 60 is a whole minute at once")
 
     def _check_models(self) -> None:
-        if self.models is not None:
-            object.__setattr__(self, "models", (self.models,) if isinstance(self.models, str) else tuple(self.models))
-        if self.models is not None and not (self.models and all(self.models)):
+        models: object = (self.models,) if isinstance(self.models, str) else self.models
+        if models is None:
+            return
+        patterns = tuple(models) if isinstance(models, Iterable) else ()
+        object.__setattr__(self, "models", patterns or self.models)
+        if not patterns or not all(isinstance(one, str) and one for one in patterns):
             msg = f"models={self.models!r} matches no model"
             raise DeclarationError(msg, help='give patterns such as "openai:gpt-4o*", or leave it out for all models')
 
@@ -180,6 +190,31 @@ def check_seconds(name: str, value: object, *, endless: bool = False) -> None:
     if not number or math.isnan(value) or (math.isinf(value) and not endless):  # type: ignore[arg-type]
         msg = f"{name}={value!r} is no time"
         raise DeclarationError(msg, help="give seconds, or None for no end" if endless else "give seconds, 0 or more")
+
+
+def check_timeout(timeout: object) -> None:
+    """Check how long a caller would wait.
+
+    Raises:
+        DeclarationError: It is no number from 0, and not `None`.
+    """
+    if timeout is None:
+        return
+    check_seconds("timeout", timeout, endless=True)
+    if timeout < 0:  # type: ignore[operator]  # a number
+        msg = f"timeout={timeout!r} is less than no time"
+        raise DeclarationError(msg, help="give seconds; 0 for what can be had at once, or None for no end")
+
+
+def check_share(name: str, share: object) -> None:
+    """Check a lane's share.
+
+    Raises:
+        DeclarationError: It is no positive, finite number.
+    """
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
+        msg = f"{name}={share!r} is no share"
+        raise DeclarationError(msg, help="give a positive number; 1 is a branch's normal share")
 
 
 def seconds_until(until: datetime | timedelta | float) -> float:

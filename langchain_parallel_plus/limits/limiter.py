@@ -204,6 +204,11 @@ class RateLimiter(Acquisition):
         estimate: Estimate | None,
         clock: Callable[[], float] | None = None,
     ) -> None:
+        callbacks: tuple[tuple[str, object, str], ...] = (("estimate", estimate, "a Cost"), ("clock", clock, "seconds"))
+        for given, callback, what in callbacks:
+            if callback is not None and not callable(callback):
+                msg = f"{given}={callback!r} cannot be called"
+                raise DeclarationError(msg, help=f"give a function that returns {what}, or leave it out")
         self._key = key
         self._estimate = estimate
         self._account = join_account(key, quota, name, clock)
@@ -290,11 +295,13 @@ class RateLimiter(Acquisition):
         Raises:
             DeclarationError: The `estimate=` callable returned something else than a `Cost`.
         """
-        typical = self._account.typical.output_tokens
+        typical, unused = self._account.typical.output_tokens, self._account.unused
         if self._estimate is None:
+            unused.reserved_by("average" if call.max_tokens is None else "max_tokens")
             cost = estimated_cost(call, typical, correction)
             is_guess_too_large = self._account.is_too_large(cost)
             return replace(cost, certain=certain_cost(call, correction)) if is_guess_too_large else cost
+        unused.reserved_by("estimate")
         return checked_estimate(self._estimate(replace(call, typical_output=typical, correction=correction)))
 
     def statistics(self) -> LimiterStatistics:

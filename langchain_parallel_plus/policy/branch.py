@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence  # noqa: TC003
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -96,8 +97,8 @@ class BranchPolicy(ShortRepr):
         if self.on_failure not in (None, "raise", "keep", "drop"):
             msg = f"BranchPolicy.on_failure must be 'raise', 'keep' or 'drop', got {self.on_failure!r}"
             raise DeclarationError(msg, help="'keep' leaves a BranchFailure at the branch's key")
-        if self.weight is not None and not (isinstance(self.weight, (int, float)) and self.weight > 0):
-            msg = f"BranchPolicy.weight must be more than 0, got {self.weight!r}"
+        if self.weight is not None and not (isinstance(self.weight, (int, float)) and 0 < self.weight < math.inf):
+            msg = f"BranchPolicy.weight must be more than 0 and finite, got {self.weight!r}"
             raise DeclarationError(msg, help="2 gives a branch twice the share of one with weight 1")
         if self.required and self.on_failure in ("keep", "drop"):
             msg = f"BranchPolicy(required=True, on_failure={self.on_failure!r}) contradicts itself"

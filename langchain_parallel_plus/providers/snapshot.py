@@ -1,4 +1,4 @@
-"""What a provider's headers say about the quota at one moment."""
+"""What a provider's headers, or the details of its error, say about the quota at one moment."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ __all__ = ("Dialect", "Quota", "Snapshot", "Unit")
 Unit = Literal["requests", "tokens", "input_tokens", "output_tokens", "other"]
 """What a quota counts."""
 
-Dialect = Literal["openai", "anthropic", "ietf", "generic"]
-"""Whose header names they were. Azure, Groq, Cerebras and Mistral speak OpenAI's."""
+Dialect = Literal["openai", "anthropic", "ietf", "generic", "google"]
+"""Whose header names they were (Azure, Groq, Cerebras and Mistral speak OpenAI's); `google`: an error's details."""
 
 _WINDOWS: Final = (1.0, 60.0, 3600.0, 86_400.0)
 _TOLERANCE: Final = 0.02

@@ -33,11 +33,14 @@ Each test has its own, on a port of its own, so tests may run in parallel.
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.testing.simulator import ProviderSimulator
 
 if TYPE_CHECKING:
@@ -78,6 +81,15 @@ def provider_simulator(request: pytest.FixtureRequest, simulate_provider: Simula
     Markers of the class or module hold, too; the closest one wins, argument by argument.
     """
     arguments: dict[str, Any] = {}
+    known = inspect.signature(ProviderSimulator).parameters
     for marker in reversed(list(request.node.iter_markers("simulator"))):
+        unknown = [*map(repr, marker.args), *(name for name in marker.kwargs if name not in known)]
+        if unknown:
+            close = difflib.get_close_matches(unknown[0], known, n=1)
+            msg = f"@pytest.mark.simulator() was given {unknown[0]}, which is no argument of ProviderSimulator"
+            raise DeclarationError(
+                msg,
+                help=f"did you mean {close[0]}?" if close else "name what it is for, such as requests_per_minute=60",
+            )
         arguments |= marker.kwargs
     return simulate_provider(**arguments)

@@ -55,6 +55,16 @@ class TestMarkers:
 @pytest.mark.simulator(requests_per_minute=0)
 def test_a_wrong_declaration(provider_simulator):
     pass
+
+
+@pytest.mark.simulator(60)
+def test_a_number_of_nothing(provider_simulator):
+    pass
+
+
+@pytest.mark.simulator(request_per_minute=60)
+def test_a_misspelt_argument(provider_simulator):
+    pass
 """
 
 
@@ -91,5 +101,8 @@ def test_a_project_of_ones_own_enables_it_by_one_line(tmp_path):
     done = subprocess.run(
         [*command, "--rootdir", tmp_path, tmp_path], capture_output=True, text=True, env=env, cwd=tmp_path
     )
-    assert "4 passed, 1 error" in done.stdout, done.stdout + done.stderr
+    assert "4 passed, 3 errors" in done.stdout, done.stdout + done.stderr
     assert "a quota must be a whole number >= 1, got 0" in done.stdout
+    assert "was given 60, which is no argument of ProviderSimulator" in done.stdout
+    assert "help: name what it is for, such as requests_per_minute=60" in done.stdout
+    assert "help: did you mean requests_per_minute?" in done.stdout

@@ -62,6 +62,7 @@ HEDGED = BranchPolicy(hedge=HedgePolicy(5))
         (lambda: BranchPolicy(required=True, on_failure="drop"), "contradicts itself"),
         (lambda: BranchPolicy(retry=3), "retry takes a RetryPolicy, LangGraph's or tenacity's included, got 3"),  # type: ignore[arg-type]
         (lambda: BranchPolicy(weight=0), "weight must be more than 0"),
+        (lambda: BranchPolicy(weight=float("inf")), "weight must be more than 0 and finite, got inf"),
         (lambda: BranchPolicy(breaker=True), "breaker takes a CircuitBreaker, got True"),  # type: ignore[arg-type]
         (lambda: BranchPolicy(limiter=True), "limiter takes a RateLimiter, got True"),  # type: ignore[arg-type]
         (lambda: BranchPolicy(fallbacks=False), "must be a list of runnables, got bool"),  # type: ignore[arg-type]

@@ -13,12 +13,12 @@ from langchain_parallel_plus.providers.classify import classify
 from langchain_parallel_plus.providers.evidence import read_evidence
 from langchain_parallel_plus.providers.foreign import attribute, entry
 from langchain_parallel_plus.providers.headers import parse_rate_limit_headers
+from langchain_parallel_plus.providers.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from langchain_parallel_plus.providers.classified import Classified
-    from langchain_parallel_plus.providers.snapshot import Snapshot
 
 __all__ = ("classify_failed_call", "heard_in_answer", "heard_in_error")
 
@@ -49,17 +49,22 @@ def heard_in_answer(response: object, now: float) -> Snapshot | None:
 
 
 def heard_in_error(error: BaseException, response: object, now: float) -> Snapshot | None:
-    """Return what the headers of a refusal say: those of the exception or of its causes, or LangChain's copy of them.
+    """Return what a refusal says: the headers and details of the exception or of its causes, or LangChain's copy.
+
+    Gemini has no headers, and names the limit in the details of its refusals.
 
     Args:
         error: What the model raised.
         response: The `LLMResult` that came with it, if any.
         now: POSIX time in seconds.
     """
-    for one in _causes(error):
-        if snapshot := parse_rate_limit_headers(read_evidence(one).headers, now):
-            return snapshot
-    return heard_in_answer(response, now)
+    answer = _metadata(response)
+    for one in (*_causes(error), *((AnsweredError(answer),) if answer else ())):
+        evidence = read_evidence(one)
+        quotas = parse_rate_limit_headers(evidence.headers, now).quotas + evidence.google.quotas
+        if quotas:
+            return Snapshot(quotas)
+    return None
 
 
 def classify_failed_call(error: BaseException, response: object) -> Classified:

@@ -518,10 +518,15 @@ def test_statistics_show_what_is_going_on() -> None:
         ({"requests_per_day": 0.5}, "requests_per_day=0.5 lets no request pass"),
         ({"concurrency": 0}, "concurrency=0 is no number of calls"),
         ({"concurrency": 1.5}, "concurrency=1.5 is no number of calls"),
-        ({"requests_per_minute": 1, "burst": 0}, "burst=0 is no limit"),
+        ({"requests_per_minute": 1, "burst": 0}, "burst=0 lets nothing pass\nhelp: give seconds' worth"),
+        ({"requests_per_minute": 1, "burst": "1"}, "burst='1' lets nothing pass"),
         ({"requests_per_minute": 1, "burst": 61}, "burst=61 is more than"),
         ({"requests_per_minute": 1, "models": ()}, "matches no model"),
         ({"requests_per_minute": 1, "models": ""}, "matches no model"),
+        ({"requests_per_minute": 1, "models": 5}, "models=5 matches no model"),
+        ({"requests_per_minute": 1, "models": [5]}, r"models=\(5,\) matches no model"),
+        ({"requests_per_minute": 1, "clock": 5}, "clock=5 cannot be called"),
+        ({"requests_per_minute": 1, "estimate": 5}, "estimate=5 cannot be called"),
         ({"requests_per_minute": 1, "name": ""}, "name='' is no name"),
         ({"requests_per_minute": 1, "provider": "opnai"}, "provider='opnai' is none that is known\nhelp: did you mean"),
     ],
@@ -547,7 +552,43 @@ def test_only_declared_limits_can_be_changed(change: dict[str, float], message: 
         RateLimiter(requests_per_minute=60, burst=2).set_rate(**change)
 
 
-@pytest.mark.parametrize("amount", [-1, float("nan"), float("inf")])
+def test_a_limit_that_was_not_declared_is_told_from_those_that_were() -> None:
+    limiter = RateLimiter(requests_per_minute=60, concurrency=4, provider="openai", name="ours")
+    with pytest.raises(DeclarationError) as refused:
+        limiter.set_rate(tokens_per_minute=5)
+    assert str(refused.value).startswith(
+        "set_rate() names 'tokens_per_minute', and limiter 'ours' was declared with requests_per_minute=60, "
+        "concurrency=4\nhelp: "
+    )
+
+
+@pytest.mark.parametrize("cost", [3, "call", {"tokens": 5}, (), 0])
+async def test_what_is_taken_is_a_cost(cost: Any) -> None:
+    limiter = RateLimiter(requests_per_minute=60)
+    for take in (
+        limiter.acquire, limiter.try_acquire, limiter.reserve, limiter.reserve_at_once, limiter.force, limiter.hold,
+        limiter.expected_wait,
+    ):  # fmt: skip
+        with pytest.raises(DeclarationError, match="is no Cost\nhelp: "):
+            take(cost)
+    with pytest.raises(DeclarationError, match="is no Cost\nhelp: "):
+        await limiter.aacquire(cost)
+    assert limiter.statistics().submitted == 0
+
+
+@pytest.mark.parametrize("weight", ["a", float("inf"), float("nan"), 0, -1, None, True])
+def test_a_weight_is_a_positive_number(weight: Any) -> None:
+    with pytest.raises(DeclarationError, match="is no share\nhelp: "):
+        RateLimiter(requests_per_minute=60).reserve(weight=weight)
+
+
+@pytest.mark.parametrize("slots", ["a", 0.5, True, None])
+def test_what_is_given_back_is_a_number_of_slots(slots: Any) -> None:
+    with pytest.raises(DeclarationError, match="gives back no number of slots\nhelp: "):
+        RateLimiter(concurrency=1).release(slots)
+
+
+@pytest.mark.parametrize("amount", [-1, float("nan"), float("inf"), "a"])
 @pytest.mark.parametrize("field", ["requests", "input_tokens", "output_tokens", "tokens", "slots"])
 def test_a_cost_is_a_finite_amount(field: str, amount: float) -> None:
     with pytest.raises(DeclarationError, match=field):
@@ -564,6 +605,14 @@ async def _take(limiter: RateLimiter, method: str, timeout: Any) -> None:
     taken = getattr(limiter, method)(**{"within" if method == "reserve" else "timeout": timeout})
     if method == "aacquire":
         await taken
+
+
+@pytest.mark.parametrize("method", ["acquire", "aacquire", "hold"])
+async def test_nobody_can_wait_for_less_than_no_time(method: str) -> None:
+    limiter = RateLimiter(requests_per_minute=60)
+    with pytest.raises(DeclarationError, match="timeout=-1 is less than no time\nhelp: "):
+        await _take(limiter, method, -1)
+    assert limiter.statistics().submitted == 0
 
 
 @pytest.mark.parametrize("timeout", [float("nan"), "1", True])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
+from langchain_parallel_plus.limits import RateLimiter
 from langchain_parallel_plus.limits.gate.heard import classify_failed_call, heard_in_answer, heard_in_error
 from langchain_parallel_plus.outcome import ErrorKind
 
@@ -135,3 +136,50 @@ def test_a_wait_that_only_the_copy_names_is_taken() -> None:
 def test_the_exception_has_the_first_word() -> None:
     assert classify_failed_call(TimeoutError(), result(status_code=429)).kind is ErrorKind.TIMEOUT
     assert classify_failed_call(GeneratorExit(), result(status_code=429)).kind is ErrorKind.CANCELLED
+
+
+def quota_failure(quota_id: Any, value: Any) -> dict[str, Any]:
+    """Return the body of Gemini's refusal."""
+    failure = {"violations": [{"quotaId": quota_id, "quotaValue": value}]}
+    return {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{"retryDelay": "3s"}, failure]}}
+
+
+@pytest.mark.parametrize(
+    ("quota_id", "value", "heard"),
+    [
+        ("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", "20", ("requests", 60.0, 20)),
+        ("GenerateRequestsPerDayPerProjectPerModel", "1500", ("requests", 86_400.0, 1_500)),
+        ("GenerateContentInputTokensPerModelPerMinute", 250_000, ("input_tokens", 60.0, 250_000)),
+        ("GenerateContentTokensPerModelPerDay", "9", ("tokens", 86_400.0, 9)),
+        ("GenerateRequestsPerMinutePerProjectPerModel", "0", None),
+        ("GenerateRequestsPerMinutePerProjectPerModel", "-1", None),
+        ("GenerateRequestsPerMinutePerProjectPerModel", None, None),
+        ("GenerateRequests", "20", None),
+        ("SomethingPerMinute", "20", None),
+        (None, "20", None),
+        ("GenerateRequestsPerMinutePerProjectPerModel", True, None),
+    ],
+)
+@pytest.mark.parametrize("copied", [True, False], ids=["LangChain's copy", "the exception"])
+def test_the_limit_that_gemini_names_in_a_refusal_is_heard(
+    quota_id: Any, value: Any, heard: tuple[str, float, float] | None, copied: bool
+) -> None:
+    body = quota_failure(quota_id, value)
+    error = Failed() if copied else _raised_from(Failed(details=body))
+    snapshot = heard_in_error(error, result(body=body) if copied else None, NOW)
+    if heard is None:
+        assert snapshot is None
+    else:
+        [quota] = snapshot.quotas
+        assert (quota.unit, quota.inferred_window, quota.limit) == heard
+        assert (quota.remaining, snapshot.wait) == (None, None)
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_limit_that_gemini_names_is_adopted(learned: bool) -> None:
+    limiter = RateLimiter.from_headers() if learned else RateLimiter(requests_per_minute=600)
+    limiter.meet("google_genai")
+    error = Failed(details=quota_failure("GenerateRequestsPerMinutePerProjectPerModel", "20"), status=429)
+    limiter.reserve().refused(classify_failed_call(error, None), heard_in_error(error, None, NOW))
+    assert limiter.statistics().rates["requests_per_minute"].limit == 20
+    assert 2 <= limiter.statistics().paused_for <= 4
