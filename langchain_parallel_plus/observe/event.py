@@ -30,7 +30,7 @@ EventKind = Literal[
     #   parent_run_id, parent_unit (the run that calls it, 0 for none), run (LangChain's, that the branches are children
     #   of), dynamic (whether the branches are items, as many as there are at the time)
     "fan_out.end",  # seconds; outcome "ok", "failed" or "cancelled"; succeeded, failed, skipped (numbers of branches);
-    #   error_type
+    #   unused (of each limiter: the share of its rates that calls reserved and did not use); error_type
     "branch.start",  # it works from now on; seconds: since its fan-out began, or its cap would have let it; of a policy
     #   in a branch, parent_unit (the run that calls it)
     "branch.end",  # seconds since its fan-out began, outcome, error, attempt (calls made), wait, backoff; reader (of a
