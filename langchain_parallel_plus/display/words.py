@@ -145,7 +145,7 @@ def numbers(fan_out: FanOutReport) -> list[tuple[str, str, str]]:
         ("straggler", times(told.straggler), "work of the slowest branch / of the median one"),
     ]
     if fan_out.price is not None:
-        found.append(("cost", money(told.cost), "of all model calls, those of failed attempts included"))
+        found.append(("cost", money(told.cost), "of all its model calls, those of failed attempts included"))
     return [one for one in found if one[1] != "n/a" or one[0] == "cost"]
 
 
