@@ -21,7 +21,7 @@ from langchain_parallel_plus._engine.remade import Remade
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.display.declared import DeclaredBranch, declared_html, declared_text
-from langchain_parallel_plus.display.mermaid import branch_label, node_label
+from langchain_parallel_plus.display.mermaid import branch_label, free_name, is_branch, node_label
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits import RateLimiter
 from langchain_parallel_plus.observe.watched import watch
@@ -299,8 +299,12 @@ def _named(branch: Graph, key: str, declared: DeclaredBranch) -> Graph:
     """Return the branch's graph with the branch's name on its first node, and its policy and limits, if it has any."""
     first = branch.first_node()
     if first is not None:
-        told = {"policy": declared.policy, "limits": declared.limits}
-        metadata = {**(first.metadata or {}), **{name: value for name, value in told.items() if value != "-"}}
+        # Else it would read as the first step's own, or as that of a branch of a fan-out in it.
+        of = "" if len(branch.nodes) == 1 and not is_branch(first.name) else " of the whole branch"
+        metadata = dict(first.metadata or {})
+        for name, value in (("policy", declared.policy), ("limits", declared.limits)):
+            if value != "-":
+                metadata[free_name(f"{name}{of}", metadata)] = value
         named = first.copy(name=branch_label(key, first.name))
         branch.nodes[first.id] = named._replace(metadata=metadata or first.metadata)
     return branch

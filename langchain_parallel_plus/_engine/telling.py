@@ -39,7 +39,7 @@ def error_facts(error: BaseException | type[BaseException], classified: Classifi
 class FanOutTelling:
     """Tells of one call of a fan-out."""
 
-    __slots__ = ("_fan_out", "_now", "_path", "_run_id", "_started", "_told", "active", "followers")
+    __slots__ = ("_fan_out", "_limiters", "_now", "_path", "_run_id", "_started", "_told", "active", "followers")
 
     def __init__(self, fan_out: FanOut, run_id: UUID, now: Callable[[], float], started: float) -> None:
         self._fan_out = fan_out
@@ -48,6 +48,7 @@ class FanOutTelling:
         self._started = started
         self._path: tuple[str, ...] = ()
         self._told: dict[BranchOutcome, int] = {}
+        self._limiters: tuple[RateLimiter, ...] = ()
         self.active = listening()
         """Whether somebody listens."""
         self.followers: tuple[Follower, ...] = ()
@@ -65,6 +66,7 @@ class FanOutTelling:
         branches = self._fan_out.branches
         around = outer if self._path else None  # a batch is none
         limiters |= dict.fromkeys(branch.limiter for branch in branches if branch.limiter is not None)
+        self._limiters = tuple(limiters)
         self._emit(
             Event(
                 kind="fan_out.start",
@@ -144,10 +146,21 @@ class FanOutTelling:
                     "succeeded": succeeded,
                     "failed": sum(self._told.values()) - succeeded - skipped,
                     "skipped": skipped,
+                    **self._unused(),
                     **facts,
                 },
             )
         )
+
+    def _unused(self) -> dict[str, Any]:
+        """Return what calls have reserved of each limiter and not used, as shares."""
+        if not self._limiters:
+            return {}
+        found = {
+            limiter.name: {name: rate.unused for name, rate in limiter.statistics().rates.items()}
+            for limiter in self._limiters
+        }
+        return {"unused": found}
 
     def _emit(self, event: Event) -> None:
         emit(event, self.followers)

@@ -10,8 +10,12 @@ Syntax", mermaid.js.org, tried with Mermaid 11.17 in 2026.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-__all__ = ("branch_label", "node_label")
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+__all__ = ("branch_label", "free_name", "is_branch", "node_label")
 
 _NOT_IN_LABELS = re.compile(r"#(?!\w+;)|[\[\](){}\"|:]")
 """A `#` that begins an entity code already stays; `:` is where LangChain cuts names."""
@@ -47,6 +51,18 @@ def branch_label(key: str, name: str) -> str:
         return f"{flat}: {label}"
     escaped = _NOT_IN_TITLES.sub(_code, flat)
     return f'"{escaped}/{inner.strip(_QUOTE)}": {label}' if colon else f'"{escaped}": {label}'
+
+
+def is_branch(name: str) -> bool:
+    """Return whether a node's name is that of a branch's first node."""
+    return bool(_parts(name)[1])
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """Return a name for what is said of a branch; where a branch in it has that already, of the one around."""
+    while name in taken:
+        name = f"{name} around"
+    return name
 
 
 def _parts(name: str) -> tuple[str, str, str]:

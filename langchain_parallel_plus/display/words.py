@@ -145,7 +145,7 @@ def numbers(fan_out: FanOutReport) -> list[tuple[str, str, str]]:
         ("straggler", times(told.straggler), "work of the slowest branch / of the median one"),
     ]
     if fan_out.price is not None:
-        found.append(("cost", money(told.cost), "of all model calls, those of failed attempts included"))
+        found.append(("cost", money(told.cost), "of all its model calls, those of failed attempts included"))
     return [one for one in found if one[1] != "n/a" or one[0] == "cost"]
 
 
@@ -157,7 +157,29 @@ def advice(fan_out: FanOutReport) -> str:
     cause, lost = max(told.lost.items(), key=lambda one: one[1])
     if lost < max(0.1 * took, 0.01):  # of milliseconds nobody can save many
         return _of_stragglers(told)
-    return f"{seconds(lost)} of {seconds(took)} {_ADVICE[cause]}"
+    reserved = _reserved_in_vain(fan_out) if cause == "wait" else ""
+    return f"{seconds(lost)} of {seconds(took)} {reserved or _ADVICE[cause]}"
+
+
+_MUCH = 0.25
+"""Share of a rate from which on what is reserved in vain is worth a word."""
+
+
+def _reserved_in_vain(fan_out: FanOutReport) -> str:
+    """Return what to do where most of the critical branch's wait is for tokens that calls reserve and do not use."""
+    waited: dict[tuple[str, str], float] = {}
+    for branch in subtree(fan_out.branches[fan_out.measures.critical or ()]):
+        for what, lost in branch.waits.items():
+            waited[what] = waited.get(what, 0.0) + lost
+    limiter, dimension = max(waited, key=lambda what: waited[what], default=("", ""))
+    rates = (state.rates.get(dimension) for state in fan_out.limiters if state.name == limiter)
+    unused = max((rate.unused for rate in rates if rate is not None), default=0.0)
+    if unused < _MUCH or "tokens" not in dimension:
+        return ""
+    return (
+        f"went on waiting for rate limits; {share(unused)} of the tokens that calls reserve are not used: lower "
+        "max_tokens or the estimate"
+    )
 
 
 _ADVICE: dict[Activity, str] = {

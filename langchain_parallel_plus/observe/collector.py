@@ -11,10 +11,11 @@ from langchain_parallel_plus.observe.known import Known, Moment, heard_call, pla
 from langchain_parallel_plus.observe.records import BranchReport, FanOutReport, ModelCall, SynthesisReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from langchain_parallel_plus.observe.event import Event
+    from langchain_parallel_plus.observe.limiter_state import LimiterState
     from langchain_parallel_plus.observe.prices import PriceOf
     from langchain_parallel_plus.outcome import BranchOutcome
 
@@ -204,12 +205,30 @@ def _record(
         outcome=None if ended is None else _outcome(ended, fan_out.alone),
         alone=fan_out.alone,
         max_concurrency=detail.get("max_concurrency"),
-        limiters=detail.get("limiters", ()),
+        limiters=_limiters(detail.get("limiters", ()), None if ended is None else ended.detail.get("unused")),
         shared=fan_out.parent is not None,  # with the branches beside the one around it
         branches={one.path: one for branch in own for one in _with_inner(branch)},
         run_id=run_id,
         parent_run_id=detail.get("parent_run_id"),
         price=price,
+    )
+
+
+def _limiters(
+    states: Sequence[LimiterState], unused: Mapping[str, Mapping[str, float]] | None
+) -> tuple[LimiterState, ...]:
+    """Return the states of the start with what the end tells of them."""
+    if not unused:
+        return tuple(states)
+    return tuple(
+        replace(
+            state,
+            rates={
+                name: replace(rate, unused=unused.get(state.name, {}).get(name, 0.0))
+                for name, rate in state.rates.items()
+            },
+        )
+        for state in states
     )
 
 

@@ -12,8 +12,11 @@ import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_parallel_plus.errors import DeclarationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,7 +33,7 @@ EventKind = Literal[
     #   parent_run_id, parent_unit (the run that calls it, 0 for none), run (LangChain's, that the branches are children
     #   of), dynamic (whether the branches are items, as many as there are at the time)
     "fan_out.end",  # seconds; outcome "ok", "failed" or "cancelled"; succeeded, failed, skipped (numbers of branches);
-    #   error_type
+    #   unused (of each limiter: the share of its rates that calls reserved and did not use); error_type
     "branch.start",  # it works from now on; seconds: since its fan-out began, or its cap would have let it; of a policy
     #   in a branch, parent_unit (the run that calls it)
     "branch.end",  # seconds since its fan-out began, outcome, error, attempt (calls made), wait, backoff; reader (of a
@@ -146,6 +149,9 @@ def subscribe(sink: Callable[[Event], None]) -> Callable[[], None]:
 
     A sink that raises is told of nothing any more; its error is logged once, with its traceback.
 
+    Raises:
+        DeclarationError: `sink` is no function, or an asynchronous one.
+
     Example:
         ```python
         unsubscribe = subscribe(lambda event: counter.add(1, {"kind": event.kind}))
@@ -154,7 +160,7 @@ def subscribe(sink: Callable[[Event], None]) -> Callable[[], None]:
         ```
     """
     global _everywhere
-    subscriber = _Subscriber(sink)
+    subscriber = _Subscriber(_checked(sink))
     with _changing:
         _everywhere = (*_everywhere, subscriber)
 
@@ -176,12 +182,16 @@ def subscribed(sink: Callable[[Event], None], *, background: bool = False) -> It
         background: Call it in a thread of its own, one event after another, so that it may take its time. The end of
             the block waits until it has had all events of the block.
 
+    Raises:
+        DeclarationError: `sink` is no function, or an asynchronous one.
+
     Example:
         ```python
         with subscribed(lambda event: log.append(event.kind)):
             fan_out.invoke(document)
         ```
     """
+    _checked(sink)
     if background:
         with _in_background(sink) as put, subscribed(put):
             yield
@@ -191,6 +201,17 @@ def subscribed(sink: Callable[[Event], None], *, background: bool = False) -> It
         yield
     finally:
         _here.reset(token)
+
+
+def _checked(sink: Callable[[Event], None]) -> Callable[[Event], None]:
+    given: object = sink
+    if not callable(given):
+        msg = f"an event sink is a function of an event, got {given!r}"
+        raise DeclarationError(msg, help="for example subscribe(events.append)")
+    if iscoroutinefunction(sink) or iscoroutinefunction(getattr(sink, "__call__", None)):  # noqa: B004 - of an object
+        msg = f"an event sink is called in line, and {sink!r} is asynchronous: nobody would await it"
+        raise DeclarationError(msg, help="hand the event to a queue, such as asyncio.Queue.put_nowait")
+    return sink
 
 
 @contextmanager

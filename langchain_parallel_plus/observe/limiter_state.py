@@ -21,6 +21,9 @@ class RateState:
     """Seconds."""
     available: float = 0.0
     """Units that would pass at once."""
+    unused: float = 0.0
+    """At the end of the run: the share of what calls were charged that they had reserved and did not use, where the
+    provider keeps that."""
 
     @property
     def per_second(self) -> float:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
-from langchain_parallel_plus import RunnableParallelPlus
+from langchain_parallel_plus import BranchPolicy, RetryPolicy, RunnableParallelPlus
 from langchain_parallel_plus.display.mermaid import branch_label, node_label
 
 HOSTILE = [
@@ -61,3 +61,24 @@ def test_what_is_escaped_reads_as_before_and_is_not_escaped_again(name: str) -> 
     assert node_label(label) == label
     assert node_label(node_label(name)) == node_label(name)
     assert _characters(branch_label("outer", label).removesuffix(": len").strip('"')) == f"outer/{flat}"
+
+
+def test_what_is_said_of_a_branch_is_not_said_of_what_is_in_it() -> None:
+    keep, retry = BranchPolicy(on_failure="keep"), BranchPolicy(retry=RetryPolicy())
+    inner = RunnableParallelPlus(x=len).with_policy(keep)
+    middle = RunnableParallelPlus(m=inner).with_policy(keep)
+    wide = RunnableParallelPlus(x=len, y=str.upper).with_policy(keep)
+    chain = RunnableLambda(str) | RunnableLambda(len)
+    outer = RunnableParallelPlus(a=inner, b=wide, c=chain, d=len, e=middle).with_policy(retry)
+    said = {node.name.strip(): dict(node.metadata or {}) for node in outer.get_graph().nodes.values()}
+    kept, retried = (RunnableParallelPlus(x=len).with_policy(one) for one in (keep, retry))
+    [own], [other] = ([str(branch.policy) for branch in one._declared()] for one in (kept, retried))
+    assert said['"a/x": len'] == {"policy": own, "policy of the whole branch": other}
+    assert said["b: Parallel<x,y>Input"] == {"policy of the whole branch": other}
+    assert said["c: str"] == {"policy of the whole branch": other}
+    assert said["d: len"] == {"policy": other}
+    assert said['"e/m/x": len'] == {
+        "policy": own,
+        "policy of the whole branch": own,
+        "policy of the whole branch around": other,
+    }

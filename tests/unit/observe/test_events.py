@@ -22,6 +22,7 @@ from langchain_parallel_plus import (
     RunnableWithPolicy,
     TimeoutPolicy,
 )
+from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.observe import Event, subscribe, subscribed, telling_synthesis
 from langchain_parallel_plus.observe import event as event_module
 from langchain_parallel_plus.testing import ScriptedChatModel
@@ -323,3 +324,21 @@ async def test_a_process_can_listen_as_a_whole(mode: Mode) -> None:
     assert not event_module.listening()
     await mode.run(RunnableParallelPlus(a=len), "abc", None)
     assert len(kinds) == 4
+
+
+class _AsyncSink:
+    async def __call__(self, event: Event) -> None:
+        raise AssertionError
+
+
+async def _async_sink(event: Event) -> None:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("sink", [5, None, "print", _async_sink, _AsyncSink()], ids=lambda sink: type(sink).__name__)
+def test_what_cannot_be_told_of_an_event_is_refused_at_once(sink: Any) -> None:
+    with pytest.raises(DeclarationError, match="event sink"):
+        subscribe(sink)
+    for background in (False, True):
+        with pytest.raises(DeclarationError, match="event sink"), subscribed(sink, background=background):
+            pass

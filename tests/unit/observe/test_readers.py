@@ -113,11 +113,13 @@ def test_who_reads_a_policys_stream_holds_it_up(mode: Mode, timed: bool) -> None
 @pytest.mark.parametrize("mode", STREAMS, ids=str)
 @pytest.mark.parametrize("timed", [False, True])
 @pytest.mark.parametrize("behind", [False, True], ids=["is the branch", "inside the branch"])
-def test_what_a_branch_makes_ahead_under_a_policy_is_work(mode: Mode, timed: bool, behind: bool) -> None:
+@pytest.mark.parametrize("capped", [False, True])
+def test_what_a_branch_makes_ahead_under_a_policy_is_work(mode: Mode, timed: bool, behind: bool, capped: bool) -> None:
     async def scene(time: VirtualTime) -> None:
         policy = BranchPolicy(timeout=TimeoutPolicy(run_timeout=1000)) if timed else BranchPolicy()
         step: Any = RunnableWithPolicy(_source(time), policy)
-        report = await _read(mode, time, RunnableParallelPlus(a=step | _same() if behind else step))
+        config = {"max_concurrency": 2} if capped else None
+        report = await _read(mode, time, RunnableParallelPlus(a=step | _same() if behind else step), config)
         assert [_times(one)[0] for one in report.branches] == [6] * (2 if behind else 1)
 
     in_virtual_time(mode, scene)
