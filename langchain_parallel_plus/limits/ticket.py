@@ -37,7 +37,7 @@ class Ticket:
     def granted(self) -> bool:
         """Whether the request was admitted, and was not cancelled since."""
         if self._entrant.state is RequestState.QUEUED:
-            self._account.turnstile.dispatch()
+            self._account.turnstile.look()
         return self._entrant.state is RequestState.GRANTED
 
     @property

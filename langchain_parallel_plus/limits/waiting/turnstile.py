@@ -70,6 +70,7 @@ class Turnstile:
         self._closure: Closure | None = None
         self._leader = Leader(self._tick)
         self._crowd: Crowd[Entrant] = Crowd()
+        self._advanced_at = -math.inf
 
     @property
     def closed(self) -> str | None:
@@ -288,6 +289,11 @@ class Turnstile:
             if entrant.waiter is not None and not entrant.waiter.wake():
                 self.withdraw(entrant)
 
+    def look(self) -> None:
+        """Let through whoever is due, unless that was seen to in this very moment."""
+        if self.clock() != self._advanced_at:
+            self.dispatch()
+
     def after_fork(self) -> None:
         """Forget the parent's threads and loops; keep what is taken of the quota."""
         self.lock = threading.Lock()
@@ -305,6 +311,7 @@ class Turnstile:
         while True:
             now = self.clock()
             grants, wake_at = self.planner.advance(now)
+            self._advanced_at = now
             for entrant in grants:
                 entrant.passed = now
                 self._crowd.leave(entrant.waiter)
