@@ -35,6 +35,7 @@ from langchain_parallel_plus.limits.gate.admission import admit_in_task, admit_i
 from langchain_parallel_plus.limits.gate.heard import classify_failed_call, heard_in_answer, heard_in_error
 from langchain_parallel_plus.limits.gate.invocation import describe_call
 from langchain_parallel_plus.limits.gate.ledger import BranchBook, Ledger, OpenCall
+from langchain_parallel_plus.limits.gate.refusals import refuses
 from langchain_parallel_plus.limits.gate.scope import GateScope
 from langchain_parallel_plus.limits.passes import hold_pass
 from langchain_parallel_plus.limits.tokens.usage import read_usage
@@ -68,6 +69,7 @@ class _Start:
         return MethodType(self._in_task if told_by_coroutine else self._in_thread, gate)
 
 
+@refuses
 class BranchGate(BaseCallbackHandler):
     """The gate of one branch.
 
