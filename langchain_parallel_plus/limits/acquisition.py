@@ -8,6 +8,7 @@ from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits.declaration import check_seconds, seconds_until
+from langchain_parallel_plus.limits.gate.waiting import own_wait
 from langchain_parallel_plus.limits.hold import Hold
 from langchain_parallel_plus.limits.passes import use_pass
 from langchain_parallel_plus.limits.ticket import Ticket
@@ -57,12 +58,17 @@ class Acquisition(BaseRateLimiter):
             LimiterTimeoutError: Not within `timeout` seconds.
             RequestTooLargeError: It is more than a limit itself.
             QuotaExhaustedError: The key is closed.
+            BranchAbandonedError: Inside a branch: its fan-out has ended meanwhile.
         """
         if timeout is not None:
             check_seconds("timeout", timeout, endless=True)
         if self._at_once(cost):
             return True
-        return blocking and self.reserve(cost, within=timeout).wait(timeout)
+        if not blocking:
+            return False
+        ticket = self.reserve(cost, within=timeout)
+        with own_wait(ticket, self):
+            return ticket.wait(timeout)
 
     async def aacquire(self, cost: Cost | None = None, *, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take `cost` from the quota as `acquire` does, without blocking the event loop."""
@@ -70,7 +76,11 @@ class Acquisition(BaseRateLimiter):
             check_seconds("timeout", timeout, endless=True)
         if self._at_once(cost):
             return True
-        return blocking and await self.reserve(cost, within=timeout).wait_async(timeout)
+        if not blocking:
+            return False
+        ticket = self.reserve(cost, within=timeout)
+        with own_wait(ticket, self):
+            return await ticket.wait_async(timeout)
 
     def try_acquire(self, cost: Cost | None = None) -> bool:
         """Take `cost` from the quota if it is there and nobody waits; return whether it was."""

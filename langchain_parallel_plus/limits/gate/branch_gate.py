@@ -37,7 +37,7 @@ from langchain_parallel_plus.limits.gate.invocation import describe_call
 from langchain_parallel_plus.limits.gate.ledger import BranchBook, Ledger, OpenCall
 from langchain_parallel_plus.limits.gate.refusals import refuses
 from langchain_parallel_plus.limits.gate.scope import GateScope
-from langchain_parallel_plus.limits.passes import hold_pass
+from langchain_parallel_plus.limits.passes import CallPass, hold_pass
 from langchain_parallel_plus.limits.tokens.usage import read_usage
 
 if TYPE_CHECKING:
@@ -176,12 +176,14 @@ class BranchGate(BaseCallbackHandler):
         innermost = _GATE.get()
         if innermost is not None and innermost is not self:
             return None
+        request = describe_call(serialized, prompt, facts)
         call = OpenCall(
             run_id=run_id,
-            request=describe_call(serialized, prompt, facts),
+            request=request,
             scope=self.scope.current(),
             book=self._book,
             group=self._book.group(facts.get("batch_size"), facts.get("invocation_params")),
+            call_pass=CallPass((run_id, request.model)),
             serialized=serialized,
         )
         if not _LEDGER.claim(call):
