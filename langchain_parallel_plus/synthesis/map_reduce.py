@@ -24,6 +24,7 @@ from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.fanout import RunnableParallelPlus, checked_limits
 from langchain_parallel_plus.limits import RateLimiter
 from langchain_parallel_plus.observe import telling_synthesis
+from langchain_parallel_plus.observe.otel import amade_inside, inside_synthesis, made_inside
 from langchain_parallel_plus.outcome import BranchFailure, FanOutDict
 from langchain_parallel_plus.policy import BranchPolicy, JoinPolicy, checked_policy
 from langchain_parallel_plus.policy.plain import join_of, plain, policy_of
@@ -157,7 +158,8 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
             with _told(items, manager) as told:
                 results = self._fan_out(items).invoke(items, _child(config, manager, "map"))
                 told["dropped"] = _dropped(items, results)
-                return self.reducer.invoke(results, _child(config, manager, "reduce"), **kwargs)
+                with inside_synthesis(manager.handlers):
+                    return self.reducer.invoke(results, _child(config, manager, "reduce"), **kwargs)
 
         output: Output = traced(self.get_name(), input, config, work)
         return output
@@ -171,7 +173,8 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
                 results = await self._fan_out(items).ainvoke(items, _child(config, manager, "map"))
                 told["dropped"] = _dropped(items, results)
                 reducer = for_tasks(self.reducer)
-                reduced: Output = await reducer.ainvoke(results, _child(config, manager, "reduce"), **kwargs)
+                with inside_synthesis(manager.handlers):
+                    reduced: Output = await reducer.ainvoke(results, _child(config, manager, "reduce"), **kwargs)
                 return reduced
 
         output: Output = await atraced(self.get_name(), input, config, work)
@@ -197,7 +200,7 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
                 told["dropped"] = _dropped(items, found)
                 reads = iter([found])
             chunks = for_threads(self.reducer).transform(reads, _child(config, run_manager, "reduce"), **kwargs)
-            yield from opened.enter_context(closing(chunks))  # type: ignore[type-var]
+            yield from made_inside(run_manager.handlers, chunks)
 
     async def _atransform(
         self,
@@ -219,7 +222,8 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
                 told["dropped"] = _dropped(items, found)
                 reads = _once(found)
             stream = for_tasks(self.reducer).atransform(reads, _child(config, run_manager, "reduce"), **kwargs)
-            async for chunk in await opened.enter_async_context(aclosing(stream)):  # type: ignore[type-var]
+            made = amade_inside(run_manager.handlers, stream)
+            async for chunk in await opened.enter_async_context(aclosing(made)):
                 yield chunk
 
     @property
