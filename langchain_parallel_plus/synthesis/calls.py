@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from langchain_core.runnables.config import patch_config
 
 from langchain_parallel_plus._engine import tasks, threads
 from langchain_parallel_plus._engine.fan_out import Branch, FanOut
+from langchain_parallel_plus._engine.owned import Owned, owning
 from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus.errors import SynthesisError
 from langchain_parallel_plus.observe.otel import amade_inside, inside_synthesis, made_inside
@@ -153,7 +153,7 @@ class Answer:
             model = for_tasks(self.model)
             child = patch_config(config, callbacks=manager.get_child())
             written = model.astream(prompt, child)
-            async with aclosing(amade_inside(manager.handlers, written)) as stream:
+            async with owning(amade_inside(manager.handlers, Owned(written))) as stream:
                 async for chunk in stream:
                     yield chunk
             return
@@ -161,7 +161,7 @@ class Answer:
         async def prompts() -> AsyncIterator[PromptValue]:
             yield prompt
 
-        async with aclosing(tasks.atransform(self._fan_out(), prompts(), config, manager, single=True)) as stream:
+        async with owning(tasks.atransform(self._fan_out(), prompts(), config, manager, single=True)) as stream:
             async for parts in stream:
                 for chunk in parts.values():
                     yield chunk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, aclosing, closing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from pydantic import ConfigDict, SkipValidation
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
 from langchain_parallel_plus._engine.chunks import whole
 from langchain_parallel_plus._engine.namespace import namespace
+from langchain_parallel_plus._engine.owned import Owned, owning
 from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
@@ -214,16 +215,16 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
         items = itemised(whole([chunk async for chunk in inputs]), self.split)
         async with AsyncExitStack() as opened:
             told = opened.enter_context(_told(items, run_manager, asyncio.get_running_loop().time))
-            results = self._fan_out(items).astream(items, _child(config, run_manager, "map"))
-            await opened.enter_async_context(aclosing(results))  # type: ignore[type-var]  # typed as an iterator
-            reads = results
+            mapped = self._fan_out(items).astream(items, _child(config, run_manager, "map"))
+            results = await opened.enter_async_context(owning(mapped))
+            reads: AsyncIterator[Any] = results
             if self._reads_whole:
                 found = _ordered([chunk async for chunk in results])
                 told["dropped"] = _dropped(items, found)
                 reads = _once(found)
             stream = for_tasks(self.reducer).atransform(reads, _child(config, run_manager, "reduce"), **kwargs)
-            made = amade_inside(run_manager.handlers, stream)
-            async for chunk in await opened.enter_async_context(aclosing(made)):
+            made = amade_inside(run_manager.handlers, Owned(stream))
+            async for chunk in await opened.enter_async_context(owning(made)):
                 yield chunk
 
     @property
