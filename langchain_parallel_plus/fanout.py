@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -16,6 +15,7 @@ from langchain_parallel_plus._engine import tasks, threads
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
 from langchain_parallel_plus._engine.fan_out import Branch, FanOut
 from langchain_parallel_plus._engine.namespace import namespace
+from langchain_parallel_plus._engine.owned import owning
 from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus._engine.remade import Remade
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
@@ -257,8 +257,8 @@ class RunnableParallelPlus(SharedCapBatch, ClosingStreams, RunnableParallel[Inpu
         **kwargs: Any,
     ) -> AsyncGenerator[FanOutDict, None]:
         stream = tasks.atransform(self._fan_out(), inputs, config, run_manager, single=single)
-        async with aclosing(stream):
-            async for chunk in stream:
+        async with owning(stream) as chunks:
+            async for chunk in chunks:
                 yield chunk
 
     def _fan_out(self) -> FanOut:

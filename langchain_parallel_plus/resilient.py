@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
@@ -22,6 +21,7 @@ from langchain_parallel_plus._engine.guarded import Targets
 from langchain_parallel_plus._engine.hedge_state import HEDGES
 from langchain_parallel_plus._engine.machine import Instead, Plan
 from langchain_parallel_plus._engine.namespace import namespace
+from langchain_parallel_plus._engine.owned import owning
 from langchain_parallel_plus._engine.policy_run import PolicyRun, scope_of
 from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus._engine.remade import Remade
@@ -193,8 +193,8 @@ class RunnableWithPolicy(SharedCapBatch, ClosingStreams, RunnableSerializable[In
         run = self._run(run_manager, asyncio.get_running_loop().time, in_tasks=True)
         stream = policy_tasks.atransform(run, inputs, config, run_manager, **kwargs)
         with run.telling.whole():
-            async with aclosing(stream):
-                async for chunk in stream:
+            async with owning(stream) as chunks:
+                async for chunk in chunks:
                     yield chunk
 
     @property

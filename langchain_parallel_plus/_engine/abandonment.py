@@ -10,6 +10,7 @@ from langchain_core.tracers.context import register_configure_hook
 
 from langchain_parallel_plus._engine.scope import current_scope
 from langchain_parallel_plus.errors import BranchAbandonedError
+from langchain_parallel_plus.limits.gate.refusals import refuses
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ("refuse_when_abandoned",)
 
 
+@refuses
 class _Refusal(BaseCallbackHandler):
     """Raises at the start of a model call whose fan-out has ended."""
 

@@ -6,11 +6,12 @@ may take. What it has been granted goes back if it is never made, and its slot w
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_parallel_plus._engine.clock import SYSTEM
+from langchain_parallel_plus._engine.owned import owned_context
 from langchain_parallel_plus._engine.scope import blocked_loop
 from langchain_parallel_plus.errors import DeclarationError, LimiterError
 from langchain_parallel_plus.limits import Cost
@@ -85,7 +86,7 @@ def charged(run: GuardedCall, call: Call, value: Callable[[], Any]) -> Iterator[
         (ticket.release if made else ticket.cancel)()
 
 
-@asynccontextmanager
+@owned_context
 async def acharged(run: GuardedCall, call: Call, value: Callable[[], Awaitable[Any]]) -> AsyncIterator[Call]:
     """Wait in this task for an attempt's admission; yield the call with the time that is left to it."""
     if run.charge is None or call.target:

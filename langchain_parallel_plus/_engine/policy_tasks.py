@@ -14,6 +14,7 @@ from langchain_parallel_plus._engine.context import EnteredContext
 from langchain_parallel_plus._engine.ending import cancel_and_wait, ended_in_time
 from langchain_parallel_plus._engine.hedge_tasks import race
 from langchain_parallel_plus._engine.machine import Action, Call, Raise, Return, Sleep
+from langchain_parallel_plus._engine.owned import Owned, owning
 from langchain_parallel_plus._engine.policy_run import PolicyRun
 from langchain_parallel_plus._engine.pump import EXHAUSTED
 from langchain_parallel_plus._engine.replay import AsyncReplay
@@ -190,7 +191,7 @@ async def atransform(
                             action = run.failed(action, error)
                             continue
                         run.delivered()
-                        async with aclosing(_deliver(run, action, source, first)) as chunks:
+                        async with owning(_deliver(run, action, source, first)) as chunks:
                             async for chunk in chunks:
                                 yield chunk
                         return
@@ -268,5 +269,5 @@ def _open(
     guard: GuardedCall, call: Call, replay: AsyncReplay, config: RunnableConfig, kwargs: dict[str, Any], *, hedged: bool
 ) -> Source:
     target = guard.targets[call.target]
-    inputs = replay.again()
+    inputs = Owned(replay.again())
     return Source(guard, call, config, lambda: target.atransform(inputs, config, **kwargs), inputs, hedged=hedged)

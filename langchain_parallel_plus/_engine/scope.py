@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from langchain_parallel_plus.errors import BranchAbandonedError
+from langchain_parallel_plus.limits.gate.scope import scoped_by
 from langchain_parallel_plus.observe.correlation import located_by
 from langchain_parallel_plus.observe.event import Event, EventKind, emit, listening
 
@@ -305,3 +306,4 @@ def _charged(cost: Cost | None) -> dict[str, float]:
 
 
 located_by(current_scope.get)
+scoped_by(current_scope.get)

@@ -6,10 +6,10 @@ garbage collector, and its tasks running until then.
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from langchain_parallel_plus._engine.owned import HandedOut, owning
 from langchain_parallel_plus._engine.traced_stream import atraced_stream, traced_stream
 from langchain_parallel_plus._engine.unheard import AsyncUnheard, Unheard
 
@@ -67,19 +67,21 @@ class ClosingStreams(Base):
             return
         yield from traced_stream(self.get_name(), input, config, partial(self._transform, **kwargs))
 
-    async def atransform(
+    def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Stream the output of a streamed input."""
-        above = self._unheard(config)
+        return HandedOut(self._atransformed(input, config, **kwargs))
+
+    async def _atransformed(
+        self, input: AsyncIterator[Any], config: RunnableConfig | None, **kwargs: Any
+    ) -> AsyncGenerator[Any, None]:
+        above = self._unheard(config)  # in the context of whoever reads
         if above is not None and config is not None:
-            async with aclosing(self._atransform(input, AsyncUnheard(*above), config, **kwargs)) as stream:
-                async for chunk in stream:
-                    yield chunk
-            return
-        async with aclosing(
-            atraced_stream(self.get_name(), input, config, partial(self._atransform, **kwargs))
-        ) as stream:
+            chunks = self._atransform(input, AsyncUnheard(*above), config, **kwargs)
+        else:
+            chunks = atraced_stream(self.get_name(), input, config, partial(self._atransform, **kwargs))
+        async with owning(chunks) as stream:
             async for chunk in stream:
                 yield chunk
 
@@ -88,14 +90,11 @@ class ClosingStreams(Base):
         work = partial(self._transform, single=True, **kwargs)
         yield from traced_stream(self.get_name(), iter([input]), config, work)
 
-    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
+    def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Stream the output."""
 
         async def inputs() -> AsyncIterator[Any]:
             yield input
 
-        async with aclosing(
-            atraced_stream(self.get_name(), inputs(), config, partial(self._atransform, single=True, **kwargs))
-        ) as stream:
-            async for chunk in stream:
-                yield chunk
+        work = partial(self._atransform, single=True, **kwargs)
+        return HandedOut(atraced_stream(self.get_name(), inputs(), config, work))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from langchain_parallel_plus._engine.ending import cancel_and_wait
 from langchain_parallel_plus._engine.fan_out import FanOut, FanOutRun
 from langchain_parallel_plus._engine.holdups import holdups_of
 from langchain_parallel_plus._engine.open_calls import end_calls
+from langchain_parallel_plus._engine.owned import owning
 from langchain_parallel_plus._engine.pump import ABANDONED, CHUNK, EXPIRED, Held, Item, later
 from langchain_parallel_plus._engine.replay import AsyncInput
 from langchain_parallel_plus._engine.scope import current_scope
@@ -202,7 +203,7 @@ async def atransform(
                 for running, pump in zip(branches, pumps, strict=True):
                     await breath(running.index)
                     pump.start(running.context, running.end)
-                async with aclosing(_merge(run, source, pumps, inbox, consumer)) as merged:
+                async with owning(_merge(run, source, pumps, inbox, consumer)) as merged:
                     async for chunk in merged:
                         yield chunk
             finally:

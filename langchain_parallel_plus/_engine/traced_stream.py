@@ -7,7 +7,7 @@ left behind still reads. Its async form makes a task for every chunk.
 
 from __future__ import annotations
 
-from contextlib import aclosing, closing
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables.config import (
@@ -19,6 +19,7 @@ from langchain_core.runnables.config import (
 
 from langchain_parallel_plus._engine.capacity import checked_max_concurrency
 from langchain_parallel_plus._engine.context import Current
+from langchain_parallel_plus._engine.owned import owning
 from langchain_parallel_plus.observe.otel import Bystander
 
 if TYPE_CHECKING:
@@ -186,8 +187,7 @@ async def atraced_stream(
     try:
         child = patch_config(config, callbacks=run.get_child())
         below = Current(child)
-        chunks = work(seen, run, child)
-        async with aclosing(chunks), aclosing(_atapped(run, chunks)) as stream:
+        async with owning(work(seen, run, child)) as chunks, owning(_atapped(run, chunks)) as stream:
             while True:
                 with below:
                     chunk = await anext(stream, _NOTHING)

@@ -9,6 +9,7 @@ from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.limits.cost import check_cost
 from langchain_parallel_plus.limits.declaration import check_seconds, check_share, check_timeout, seconds_until
+from langchain_parallel_plus.limits.gate.waiting import own_wait
 from langchain_parallel_plus.limits.hold import Hold
 from langchain_parallel_plus.limits.passes import use_pass
 from langchain_parallel_plus.limits.ticket import Ticket
@@ -60,13 +61,16 @@ class Acquisition(BaseRateLimiter):
             LimiterTimeoutError: Not within `timeout` seconds.
             RequestTooLargeError: It is more than a limit itself.
             QuotaExhaustedError: The key is closed.
+            BranchAbandonedError: Inside a branch: its fan-out has ended meanwhile.
         """
         check_timeout(timeout)
         if (blocking is not None and cost is None and use_pass(self._account)) or self._at_once(cost):
             return True
         if blocking is not None and not blocking:
             return False
-        passed = self.reserve(cost, within=timeout).wait(timeout)
+        ticket = self.reserve(cost, within=timeout)
+        with own_wait(ticket, self):
+            passed = ticket.wait(timeout)
         self._account.taken_unheard()
         return passed
 
@@ -79,7 +83,9 @@ class Acquisition(BaseRateLimiter):
             return True
         if blocking is not None and not blocking:
             return False
-        passed = await self.reserve(cost, within=timeout).wait_async(timeout)
+        ticket = self.reserve(cost, within=timeout)
+        with own_wait(ticket, self):
+            passed = await ticket.wait_async(timeout)
         self._account.taken_unheard()
         return passed
 

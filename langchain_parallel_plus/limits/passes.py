@@ -13,17 +13,25 @@ So a pass costs the same however many are open.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-__all__ = ("CallPass", "hold_pass", "use_pass")
+if TYPE_CHECKING:
+    from uuid import UUID
+
+__all__ = ("CallPass", "hold_pass", "open_call", "use_pass")
 
 
 class CallPass:
-    """What one admitted call has paid already."""
+    """What one admitted call has paid already.
 
-    __slots__ = ("_limiters", "is_over")
+    Args:
+        call: The call's run, and its model.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_limiters", "call", "is_over")
+
+    def __init__(self, call: tuple[UUID, str] | None = None) -> None:
+        self.call = call
         self.is_over = False
         """Whether there is nothing left to use: the call has ended, or every admission was used up."""
         self._limiters: list[object] = []
@@ -86,6 +94,12 @@ def use_pass(limiter: object) -> bool:
             return True
         link = link.rest
     return False
+
+
+def open_call() -> tuple[UUID, str] | None:
+    """Return the last call that is open in this context: its run and its model."""
+    link = _open_end(_PASSES.get())
+    return None if link is None else link.held.call
 
 
 def _open_end(link: _Link | None) -> _Link | None:

@@ -176,7 +176,8 @@ class BranchReport:
     @property
     def calls(self) -> int:
         """Model calls, and attempts that were charged to a limiter: several limiters may admit one."""
-        return len({one.call for one in self.wait_log if one.admitted} | {one.call for one in self.model_calls})
+        charged = {one.call for one in self.wait_log if one.admitted and (one.requests or one.tokens)}
+        return len(charged | {one.call for one in self.model_calls})
 
     @property
     def input_tokens(self) -> int:

@@ -24,6 +24,7 @@ from langchain_parallel_plus.observe.records import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from langchain_parallel_plus.observe.records import BranchReport
 
@@ -99,7 +100,7 @@ def timeline(branch: BranchReport) -> Timeline:
     # Its own reader's: who reads a nested fan-out's stream works for this branch.
     reader = common(minus(union(branch.reader_log), below.active), whole)
     # A call that was cancelled with its attempt is told of only when the branch ends.
-    calling = common(union((one.started, one.ended) for one in branch.model_calls), tried)
+    calling = common(_calling(branch), tried)
     busy = union(below.active, wasted_below, calling, reader)
     waiting = union(below.wait, ((one.started, one.ended) for one in branch.wait_log))
     wait = common(minus(waiting, busy), whole)
@@ -137,6 +138,14 @@ def _attempts(branch: BranchReport) -> tuple[Attempt, ...]:
         return branch.attempt_log
     only = Attempt(number=1, started=branch.began, ended=branch.ended, outcome=branch.outcome, error=branch.error)
     return (only,)
+
+
+def _calling(branch: BranchReport) -> Intervals:
+    """Return when its model calls were under way, without what each waited for a limiter of its model's own."""
+    waits: dict[UUID, list[tuple[float, float]]] = {}
+    for one in branch.wait_log:
+        waits.setdefault(one.call, []).append((one.started, one.ended))
+    return union(*(minus(span(one.started, one.ended), union(waits.get(one.call, ()))) for one in branch.model_calls))
 
 
 def _before_its_turn(branch: BranchReport) -> Intervals:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,10 @@ from langchain_core.runnables.config import patch_config
 
 from langchain_parallel_plus._engine import tasks, threads
 from langchain_parallel_plus._engine.fan_out import Branch, FanOut
+from langchain_parallel_plus._engine.owned import Owned, owning
 from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus.errors import SynthesisError
+from langchain_parallel_plus.observe.otel import amade_inside, inside_synthesis, made_inside
 from langchain_parallel_plus.synthesis.blocks import joined
 from langchain_parallel_plus.synthesis.prompts import filled
 from langchain_parallel_plus.synthesis.rendering import rendered
@@ -120,7 +121,8 @@ class Answer:
         """Return the answer."""
         if self.limiters:
             return threads.invoke(self._fan_out(), prompt, config, manager)[_ANSWER]
-        return self.model.invoke(prompt, patch_config(config, callbacks=manager.get_child()))
+        with inside_synthesis(manager.handlers):
+            return self.model.invoke(prompt, patch_config(config, callbacks=manager.get_child()))
 
     async def ainvoke(
         self, prompt: PromptValue, config: RunnableConfig, manager: AsyncCallbackManagerForChainRun
@@ -129,14 +131,16 @@ class Answer:
         if self.limiters:
             return (await tasks.ainvoke(self._fan_out(), prompt, config, manager))[_ANSWER]
         model = for_tasks(self.model)
-        return await model.ainvoke(prompt, patch_config(config, callbacks=manager.get_child()))
+        with inside_synthesis(manager.handlers):
+            return await model.ainvoke(prompt, patch_config(config, callbacks=manager.get_child()))
 
     def stream(
         self, prompt: PromptValue, config: RunnableConfig, manager: CallbackManagerForChainRun
     ) -> Generator[Any, None, None]:
         """Yield the answer while it is written."""
         if not self.limiters:
-            yield from for_threads(self.model).stream(prompt, patch_config(config, callbacks=manager.get_child()))
+            written = for_threads(self.model).stream(prompt, patch_config(config, callbacks=manager.get_child()))
+            yield from made_inside(manager.handlers, written)
             return
         for chunk in threads.transform(self._fan_out(), iter([prompt]), config, manager, single=True):
             yield from chunk.values()
@@ -148,15 +152,16 @@ class Answer:
         if not self.limiters:
             model = for_tasks(self.model)
             child = patch_config(config, callbacks=manager.get_child())
-            async with aclosing(model.astream(prompt, child)) as written:  # type: ignore[type-var]  # a generator
-                async for chunk in written:
+            written = model.astream(prompt, child)
+            async with owning(amade_inside(manager.handlers, Owned(written))) as stream:
+                async for chunk in stream:
                     yield chunk
             return
 
         async def prompts() -> AsyncIterator[PromptValue]:
             yield prompt
 
-        async with aclosing(tasks.atransform(self._fan_out(), prompts(), config, manager, single=True)) as stream:
+        async with owning(tasks.atransform(self._fan_out(), prompts(), config, manager, single=True)) as stream:
             async for parts in stream:
                 for chunk in parts.values():
                     yield chunk

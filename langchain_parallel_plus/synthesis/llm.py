@@ -18,6 +18,7 @@ from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
 from langchain_parallel_plus._engine.call_group import AsyncCallGroup, CallGroup
 from langchain_parallel_plus._engine.end_marks import EndMarks
 from langchain_parallel_plus._engine.namespace import namespace
+from langchain_parallel_plus._engine.owned import owning
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.errors import DeclarationError
@@ -284,7 +285,7 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Out
         with Telling(run_manager, asyncio.get_running_loop().time) as telling:
             reading = await self._aread(inputs, config, run_manager, telling)
             await self._areduce(reading, config, run_manager)
-            async with aclosing(self._answer(kwargs).astream(reading.prompt, config, run_manager)) as stream:
+            async with owning(self._answer(kwargs).astream(reading.prompt, config, run_manager)) as stream:
                 async for chunk in stream:
                     yield SynthesisResult(output=chunk) if self.with_provenance else chunk
         if self.with_provenance:
@@ -321,7 +322,7 @@ class RunnableSynthesis(SharedCapBatch, ClosingStreams, RunnableSerializable[Out
         arriving, marks, digests = Arriving(self._terms()), EndMarks(in_band=self._reduces), self._digests()
         async with AsyncExitStack() as stack:
             group: AsyncCallGroup | None = None
-            async for chunk in await stack.enter_async_context(aclosing(marks.aread(inputs))):
+            async for chunk in await stack.enter_async_context(owning(marks.aread(inputs))):
                 for pack in arriving.take(chunk, marks.branches):
                     telling.begin(len(marks.branches), reduces=True)
                     if group is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, aclosing, closing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from pydantic import ConfigDict, SkipValidation
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
 from langchain_parallel_plus._engine.chunks import whole
 from langchain_parallel_plus._engine.namespace import namespace
+from langchain_parallel_plus._engine.owned import Owned, owning
 from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
@@ -24,6 +25,7 @@ from langchain_parallel_plus.errors import DeclarationError
 from langchain_parallel_plus.fanout import RunnableParallelPlus, checked_limits
 from langchain_parallel_plus.limits import RateLimiter
 from langchain_parallel_plus.observe import telling_synthesis
+from langchain_parallel_plus.observe.otel import amade_inside, inside_synthesis, made_inside
 from langchain_parallel_plus.outcome import BranchFailure, FanOutDict
 from langchain_parallel_plus.policy import BranchPolicy, JoinPolicy, checked_policy
 from langchain_parallel_plus.policy.plain import join_of, plain, policy_of
@@ -157,7 +159,8 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
             with _told(items, manager) as told:
                 results = self._fan_out(items).invoke(items, _child(config, manager, "map"))
                 told["dropped"] = _dropped(items, results)
-                return self.reducer.invoke(results, _child(config, manager, "reduce"), **kwargs)
+                with inside_synthesis(manager.handlers):
+                    return self.reducer.invoke(results, _child(config, manager, "reduce"), **kwargs)
 
         output: Output = traced(self.get_name(), input, config, work)
         return output
@@ -171,7 +174,8 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
                 results = await self._fan_out(items).ainvoke(items, _child(config, manager, "map"))
                 told["dropped"] = _dropped(items, results)
                 reducer = for_tasks(self.reducer)
-                reduced: Output = await reducer.ainvoke(results, _child(config, manager, "reduce"), **kwargs)
+                with inside_synthesis(manager.handlers):
+                    reduced: Output = await reducer.ainvoke(results, _child(config, manager, "reduce"), **kwargs)
                 return reduced
 
         output: Output = await atraced(self.get_name(), input, config, work)
@@ -197,7 +201,7 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
                 told["dropped"] = _dropped(items, found)
                 reads = iter([found])
             chunks = for_threads(self.reducer).transform(reads, _child(config, run_manager, "reduce"), **kwargs)
-            yield from opened.enter_context(closing(chunks))  # type: ignore[type-var]
+            yield from made_inside(run_manager.handlers, chunks)
 
     async def _atransform(
         self,
@@ -211,15 +215,16 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
         items = itemised(whole([chunk async for chunk in inputs]), self.split)
         async with AsyncExitStack() as opened:
             told = opened.enter_context(_told(items, run_manager, asyncio.get_running_loop().time))
-            results = self._fan_out(items).astream(items, _child(config, run_manager, "map"))
-            await opened.enter_async_context(aclosing(results))  # type: ignore[type-var]  # typed as an iterator
-            reads = results
+            mapped = self._fan_out(items).astream(items, _child(config, run_manager, "map"))
+            results = await opened.enter_async_context(owning(mapped))
+            reads: AsyncIterator[Any] = results
             if self._reads_whole:
                 found = _ordered([chunk async for chunk in results])
                 told["dropped"] = _dropped(items, found)
                 reads = _once(found)
             stream = for_tasks(self.reducer).atransform(reads, _child(config, run_manager, "reduce"), **kwargs)
-            async for chunk in await opened.enter_async_context(aclosing(stream)):  # type: ignore[type-var]
+            made = amade_inside(run_manager.handlers, Owned(stream))
+            async for chunk in await opened.enter_async_context(owning(made)):
                 yield chunk
 
     @property

@@ -19,6 +19,7 @@ from langchain_parallel_plus._engine.namespace import namespace
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.observe import telling_synthesis
+from langchain_parallel_plus.observe.otel import inside_synthesis
 from langchain_parallel_plus.synthesis.contributions import Contributions
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ class Reducer(SharedCapBatch, ClosingStreams, RunnableSerializable[Reducible, Ou
         with telling_synthesis(self._strategy, run_id=manager.run_id, inputs=inputs, manager=manager, now=now) as told:
             told["dropped"] = len(given.missing)
             try:
-                yield given, told
+                with inside_synthesis(manager.handlers):
+                    yield given, told
             except Exception as error:
                 told.update(self._facts(error))
                 raise

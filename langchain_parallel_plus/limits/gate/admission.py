@@ -12,9 +12,9 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from langchain_parallel_plus.errors import BranchAbandonedError
 from langchain_parallel_plus.limits.gate.hidden_retries import warn_of_hidden_retries
 from langchain_parallel_plus.limits.gate.ledger import Holding
+from langchain_parallel_plus.limits.gate.waiting import wait_in
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -49,19 +49,8 @@ def admission(call: OpenCall, *, forced: bool = False) -> Generator[Ticket, None
         if call.ended:  # swept while it was on its way here
             ticket.cancel()
         if ticket.delay > 0 or not ticket.granted:
-            depth = limiter.account.turnstile.planner.queued
-            scope.queued(limiter=limiter.name, model=call.request.model, call=call.run_id, depth=depth)
-            forget = scope.on_cancel(ticket.cancel)
-            go_on = scope.stand_still()
-            try:
+            with wait_in(scope, ticket, limiter, model=call.request.model, call=call.run_id):
                 yield ticket
-            finally:
-                go_on()
-                forget()
-            scope.check()
-            if not ticket.granted:
-                msg = f"branch {scope.lane!r} was given up while its call waited for limiter {limiter.name!r}"
-                raise BranchAbandonedError(msg)
         call.call_pass.add(limiter.account)
         scope.waited(
             limiter=limiter.name,

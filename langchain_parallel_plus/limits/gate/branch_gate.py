@@ -35,8 +35,9 @@ from langchain_parallel_plus.limits.gate.admission import admit_in_task, admit_i
 from langchain_parallel_plus.limits.gate.heard import classify_failed_call, heard_in_answer, heard_in_error
 from langchain_parallel_plus.limits.gate.invocation import describe_call
 from langchain_parallel_plus.limits.gate.ledger import BranchBook, Ledger, OpenCall
+from langchain_parallel_plus.limits.gate.refusals import refuses
 from langchain_parallel_plus.limits.gate.scope import GateScope
-from langchain_parallel_plus.limits.passes import hold_pass
+from langchain_parallel_plus.limits.passes import CallPass, hold_pass
 from langchain_parallel_plus.limits.tokens.usage import read_usage, split_usage
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class _Start:
         return MethodType(self._in_task if told_by_coroutine else self._in_thread, gate)
 
 
+@refuses
 class BranchGate(BaseCallbackHandler):
     """The gate of one branch.
 
@@ -176,12 +178,14 @@ class BranchGate(BaseCallbackHandler):
         innermost = _GATE.get()
         if innermost is not None and innermost is not self:
             return None
+        request = describe_call(serialized, prompt, facts)
         call = OpenCall(
             run_id=run_id,
-            request=describe_call(serialized, prompt, facts),
+            request=request,
             scope=self.scope.current(),
             book=self._book,
             group=self._book.group(facts.get("batch_size"), facts.get("invocation_params")),
+            call_pass=CallPass((run_id, request.model)),
             serialized=serialized,
         )
         if not _LEDGER.claim(call):

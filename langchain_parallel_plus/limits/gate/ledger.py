@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from langchain_parallel_plus.errors import LimiterError
 from langchain_parallel_plus.limits.cost import Cost
-from langchain_parallel_plus.limits.passes import CallPass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from langchain_parallel_plus.limits.gate.scope import GateScope
     from langchain_parallel_plus.limits.limiter import RateLimiter
+    from langchain_parallel_plus.limits.passes import CallPass
     from langchain_parallel_plus.limits.ticket import Ticket
     from langchain_parallel_plus.limits.tokens.estimate import ModelCall
     from langchain_parallel_plus.limits.tokens.usage import Usage
@@ -102,9 +102,9 @@ class OpenCall:
     request: ModelCall
     scope: GateScope
     book: BranchBook
+    call_pass: CallPass
     group: CallGroup | None = None
     """The prompts that are sent with it, if there are any."""
-    call_pass: CallPass = field(default_factory=CallPass)
     serialized: object = None
     """The model, as LangChain describes it."""
     holdings: list[Holding] = field(default_factory=list)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from langchain_parallel_plus.limits.limiter import RateLimiter
     from langchain_parallel_plus.limits.tokens.usage import Usage
 
-__all__ = ("GateScope",)
+__all__ = ("GateScope", "scope_here", "scoped_by")
 
 
 class GateScope(Protocol):
@@ -82,3 +82,17 @@ class GateScope(Protocol):
 
     def settled(self, *, usage: Usage | None, model: str, call: UUID, failed: bool = False) -> None:
         """Take note that a call is over, and what it has used; `None` if nobody says, or no call was made."""
+
+
+_look: Callable[[], GateScope | None] = lambda: None  # noqa: E731 - replaced by the engine, which this may not import
+
+
+def scoped_by(look: Callable[[], GateScope | None]) -> None:
+    """Let `look` say in which branch code runs."""
+    global _look
+    _look = look
+
+
+def scope_here() -> GateScope | None:
+    """Return the innermost branch that the running code belongs to, if it belongs to one."""
+    return _look()

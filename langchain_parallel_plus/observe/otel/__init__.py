@@ -44,7 +44,8 @@ opened; what they write inside a branch or an attempt stands inside it. Use one 
 trace of its own.
 """
 
+from langchain_parallel_plus.observe.otel.current import amade_inside, inside_synthesis, made_inside
 from langchain_parallel_plus.observe.otel.settings import OtelMode, configure_otel
 from langchain_parallel_plus.observe.otel.surroundings import Bystander
 
-__all__ = ("Bystander", "OtelMode", "configure_otel")
+__all__ = ("Bystander", "OtelMode", "amade_inside", "configure_otel", "inside_synthesis", "made_inside")

@@ -70,7 +70,8 @@ class Surroundings(Bystander):
 
     def __init__(self, inside: Context | None = None) -> None:
         self._before = get_current()
-        self._inside = inside
+        self.inside = inside
+        """Of a synthesis: the context with its span."""
         self._lock = threading.Lock()
         self._run_id: UUID | None = None
         self._name = ""
@@ -106,8 +107,8 @@ class Surroundings(Bystander):
         here, before = (get_current_span(one).get_span_context() for one in (place, self._before))
         if here.is_valid and here.span_id != before.span_id:  # somebody has opened one in between
             return place
-        if self._inside is not None:
-            return self._inside
+        if self.inside is not None:
+            return self.inside
         if self._run_id is None or run_id == self._run_id:
             return place
         foreign = foreign_span(self._run_id)

@@ -16,7 +16,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, R
 from langchain_core.tools import tool
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import StatusCode, get_current_span
 
 from langchain_parallel_plus import (
     BranchPolicy,
@@ -27,7 +27,7 @@ from langchain_parallel_plus import (
 )
 from langchain_parallel_plus.observe import configure_otel
 from langchain_parallel_plus.observe.otel.surroundings import Bystander
-from langchain_parallel_plus.synthesis import JoinText, MapReduce
+from langchain_parallel_plus.synthesis import JoinText, MapReduce, PickBest
 from tests.modes import Mode
 from tests.unit.observe.otel.recorder import Tree, recording
 from tests.unit.synthesis.windows import Reader, words
@@ -125,6 +125,71 @@ async def test_the_digests_of_a_synthesis_in_a_branch_are_inside_it(mode: Mode) 
     assert above(recorder.span("invoke_workflow map")) == "synthesize map_reduce"
     assert above(recorder.span("synthesize join_text")) == "synthesize map_reduce"
     assert {above(span) for span in recorder.named("synthesize map_reduce")} == {"branch a", "branch b"}
+
+
+class Client(FakeListChatModel):
+    """A model whose client library is instrumented."""
+
+    tracer: Any
+
+    def _call(self, *args: Any, **kwargs: Any) -> str:
+        with self.tracer.start_as_current_span("POST"):
+            return super()._call(*args, **kwargs)
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Any:
+        self.tracer.start_span("POST").end()
+        yield from super()._stream(*args, **kwargs)
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> Any:
+        self.tracer.start_span("POST").end()
+        async for chunk in super()._astream(*args, **kwargs):
+            yield chunk
+
+
+def synthesis_of(kind: str, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    if kind == "judge":
+        return PickBest(judge=model)
+    if kind == "map_reduce":
+        return MapReduce(same(), RunnableLambda(str) | model)
+    return RunnableSynthesis(model)
+
+
+@pytest.mark.parametrize("kind", ["llm", "judge", "map_reduce"])
+async def test_what_the_client_of_a_synthesis_s_model_writes_is_inside_the_synthesis(mode: Mode, kind: str) -> None:
+    with recording() as recorder:
+        model = Client(responses=["A"], tracer=recorder.tracers.get_tracer("httpx"))
+        different = RunnableParallelPlus(a=same(), b=RunnableLambda(str.upper), name="f")
+        await mode.run(different | synthesis_of(kind, model) | same(), "text", None)
+    assert recorder.traces() == 1
+    synthesis = next(span for span in recorder.spans if span.name.startswith("synthesize"))
+    posts = recorder.named("POST")
+    assert {post.parent.span_id for post in posts} == {synthesis.context.span_id}
+    assert not get_current_span().get_span_context().is_valid
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_between_the_chunks_of_a_synthesis_its_span_is_not_current(closed: bool) -> None:
+    def outside() -> bool:
+        return not get_current_span().get_span_context().is_valid
+
+    with recording() as recorder:
+        model = Client(responses=["many words"], tracer=recorder.tracers.get_tracer("httpx"))
+        joined = fan_out() | RunnableSynthesis(model)
+        stream = joined.stream("text")
+        for _ in range(3):
+            next(stream)
+            assert outside()
+        stream.close() if closed else list(stream)
+        assert outside()
+        streamed = joined.astream("text")
+        for _ in range(3):
+            await anext(streamed)
+            assert outside()
+        await streamed.aclose() if closed else [chunk async for chunk in streamed]
+        assert outside()
+        for _ in range(100):  # langchain-core leaves the steps of a closed stream to the garbage collector
+            await asyncio.sleep(0)
+    assert recorder.traces() == 2
 
 
 async def test_what_is_no_chain_of_ours_has_no_span(mode: Mode) -> None:

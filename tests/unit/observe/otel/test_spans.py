@@ -400,6 +400,16 @@ def test_a_model_call_that_waits_says_for_what_and_how_many_wait() -> None:
     assert wait.attributes["lcpp.limiter.queue_depth"] == 1
 
 
+async def test_a_model_that_waits_for_a_limiter_of_its_own_says_so_in_its_branch(mode: Mode) -> None:
+    limiter = RateLimiter(requests_per_minute=3000, burst=0.02, name=f"the model's own in {mode}")
+    model = FakeListChatModel(responses=["an answer"], rate_limiter=limiter)
+    with recording() as recorder:
+        await mode.run(RunnableParallelPlus(a=model, b=model), "text", None)
+    wait = recorder.named("rate_limit.wait")[-1]
+    assert wait.attributes["lcpp.limiter.name"] == f"the model's own in {mode}"
+    assert wait.parent.span_id in {recorder.span(f"branch {key}").context.span_id for key in "ab"}
+
+
 def test_a_wait_that_ends_in_a_refusal_is_an_error() -> None:
     limiter = RateLimiter(concurrency=1, name="to be closed")
     model = FakeListChatModel(responses=["an answer"], sleep=0.5)
