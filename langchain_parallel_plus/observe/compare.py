@@ -8,10 +8,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel, RunnableSequence
-from langchain_core.runnables.base import RunnableBinding
-from langchain_core.runnables.passthrough import RunnableAssign
-
 from langchain_parallel_plus.errors import DeadlineExceededError, DeclarationError
 from langchain_parallel_plus.observe.comparison import Comparison, Way
 from langchain_parallel_plus.observe.event import error_type
@@ -19,10 +15,13 @@ from langchain_parallel_plus.observe.intervals import minus, total, union
 from langchain_parallel_plus.observe.refill import Quotas, limiters_of
 from langchain_parallel_plus.observe.report import RunReport, collect_report
 from langchain_parallel_plus.observe.tree import roots
+from langchain_parallel_plus.observe.upstream import with_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from typing import TypeAlias
+
+    from langchain_core.runnables import Runnable, RunnableConfig
 
     Actions: TypeAlias = "Generator[_Rest | _Run, _Ran | None, Comparison]"
 
@@ -80,6 +79,7 @@ class _Measured:
             waited=_waited_alone(middle) if self.name == _NAMES[_SEQUENTIAL] else _waited(middle),
             cut_off=sum(branch.error_type == error_type(DeadlineExceededError) for branch in branches),
             short_of=self.short_of,
+            left=max(_ours(one) for one in self.ran) if self.name == _NAMES[_UPSTREAM] else 0,
         )
 
 
@@ -103,6 +103,10 @@ def _measuring(
             unseen = quotas.time_for(_used(measured)) if index == _UPSTREAM else 0.0
     sequential, parallel, ours = (one.way() for one in measured)
     return Comparison(sequential=sequential, parallel=parallel, ours=ours, warm_up=warm_up, rested=rested)
+
+
+def _ours(ran: _Ran) -> int:
+    return sum(not one.alone for one in ran.report.fan_outs)
 
 
 def _waited(ran: _Ran) -> float:
@@ -168,7 +172,8 @@ def compare(
     `repeats`, tell. `print` the comparison to see how it was measured; its verdict names what a way had to bear.
 
     Args:
-        chain: A fan-out, or a sequence or binding that contains some.
+        chain: A fan-out, or a chain that contains some: also in retries, fallbacks, policies and `MapReduce`. One that
+            a function or a graph calls runs as it is each way, and the verdict says so.
         inputs: Run one after another first, and then as a batch.
         config: For each of the runs.
         repeats: How many times each way is run; each time another one begins, and the medians count.
@@ -278,26 +283,9 @@ def _checked(
     if isinstance(refill_timeout, bool) or not isinstance(refill_timeout, int | float) or not refill_timeout >= 0:
         msg = f"refill_timeout={refill_timeout!r} is no time"
         raise DeclarationError(msg, help="give seconds, or 0 for no waiting between the ways")
-    plain, found = _with_upstream(chain)
+    plain, found = with_upstream(chain)
     if not found:
         msg = f"compare found no RunnableParallelPlus in {type(chain).__name__}"
-        raise DeclarationError(msg, help="give the fan-out, or a sequence that contains it")
+        way_out = "give the fan-out, or a chain that contains it; one that a function or a graph calls cannot be seen"
+        raise DeclarationError(msg, help=way_out)
     return _measuring((chain, plain, chain), list(inputs), repeats, warm_up, float(refill_timeout))
-
-
-def _with_upstream(step: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], int]:
-    """Return `step` with upstream's class for each fan-out, and how many it had of ours."""
-    if isinstance(step, RunnableParallel):
-        made = {key: _with_upstream(one) for key, one in step.steps__.items()}
-        own = int(type(step) is not RunnableParallel)
-        return RunnableParallel({key: one for key, (one, _) in made.items()}), own + sum(n for _, n in made.values())
-    if isinstance(step, RunnableSequence):
-        steps = [_with_upstream(one) for one in step.steps]
-        return RunnableSequence(*(one for one, _ in steps), name=step.name), sum(n for _, n in steps)
-    if isinstance(step, RunnableBinding):
-        bound, found = _with_upstream(step.bound)
-        return (step.model_copy(update={"bound": bound}) if found else step), found
-    if isinstance(step, RunnableAssign):
-        mapper, found = _with_upstream(step.mapper)
-        return (step.model_copy(update={"mapper": mapper}) if found else step), found
-    return step, 0

@@ -41,6 +41,8 @@ class Way:
     """Branches that were not in by a join's deadline."""
     short_of: tuple[str, ...] = ()
     """Rate limits that were not full when it began."""
+    left: int = 0
+    """Runs of `RunnableParallelPlus` in the way that is to do without: in a function it cannot be replaced."""
 
     @property
     def succeeded(self) -> int:
@@ -161,6 +163,10 @@ def _caveats(told: Comparison) -> Iterator[str]:
             yield f"mind that {name} the join's deadline cut {branches} off"
         if way.short_of and way.waited >= _TOLD_FROM:
             yield f"mind that {name} it began with less than the full quota of {', '.join(way.short_of)}"
+    if told.parallel.left:
+        runs = "1 run" if told.parallel.left == 1 else f"{told.parallel.left} runs"
+        where = "called where it cannot be replaced, such as in a function"
+        yield f"mind that the way called RunnableParallel has {runs} of RunnableParallelPlus in it, {where}"
     if told.speedup is not None and _overlap(told.sequential.runs, told.ours.runs) and told.pays:
         yield "mind that the times of single runs overlap: repeat it more often"
 
