@@ -266,6 +266,20 @@ class Planner(Generic[R]):
             due = max(due, bucket.due(0.0, start, amount))
         return due
 
+    def drained(self, now: float, usual: Sequence[float]) -> float:
+        """Return when the last of the queue would be let through, slots aside; all of it is taken for of one size.
+
+        It stays the same while nobody joins: the next admission is on its way also when nothing has come in since the
+        last. Without a queue it is when the last that was forced past it may be sent, if that is of the `usual` size.
+        """
+        start = due = max(now, self._floor)
+        size, head = self._queue.size, self._queue.head()
+        for bucket, waiting, amount in zip(self.buckets, self._queue.amounts, usual, strict=True):
+            last = waiting / size if size else amount
+            if last:
+                due = max(due, bucket.due(last, start, waiting - last))
+        return due if head is None or self.provider is None else max(due, self.provider.due(head.amounts)[0])
+
     def drop_queue(self) -> list[R]:
         """Cancel everything queued and return it."""
         return [request for request in self._queue.requests() if self.cancel(request, 0.0)]
