@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from langchain_parallel_plus._engine.cancel import CancelToken
     from langchain_parallel_plus._engine.capacity import Capacity, Permit
     from langchain_parallel_plus.limits import Cost, RateLimiter
+    from langchain_parallel_plus.limits.covering import Cover
     from langchain_parallel_plus.limits.tokens.usage import Usage
     from langchain_parallel_plus.observe.following import Follower
 
@@ -98,6 +99,8 @@ class Scope:
     """Who follows the run, besides those who listen in its context."""
     time: CallTime | None = None
     """Of the call that it is part of, where a policy limits that."""
+    cover: Cover | None = None
+    """What the call has paid at a limiter, for those inside it."""
 
     @property
     def unit(self) -> int:
@@ -155,6 +158,7 @@ class Scope:
         token: CancelToken | None = None,
         attempt: int | None = None,
         time: CallTime | None = None,
+        cover: Cover | None = None,
     ) -> Scope:
         """Return this scope for one call in it.
 
@@ -164,6 +168,7 @@ class Scope:
             token: What it is given up with.
             attempt: Its number.
             time: Its own time, if that is limited.
+            cover: What it has paid at a limiter.
         """
         left = [limit for limit in (self.remaining(), seconds) if limit is not None]
         deadline = now() + min(left) if left else None
@@ -185,6 +190,7 @@ class Scope:
             attempt,
             self.followers,
             self.time if time is None else time,
+            cover,
         )
 
     def for_hedge(self, token: CancelToken, permit: Permit | None) -> Scope:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 from langchain_core.rate_limiters import BaseRateLimiter
 
-from langchain_parallel_plus.errors import DeclarationError
+from langchain_parallel_plus.errors import DeclarationError, LimiterTimeoutError
+from langchain_parallel_plus.limits.covering import cover_at
 from langchain_parallel_plus.limits.declaration import check_seconds, seconds_until
 from langchain_parallel_plus.limits.hold import Hold
 from langchain_parallel_plus.limits.passes import use_pass
@@ -62,6 +65,9 @@ class Acquisition(BaseRateLimiter):
             check_seconds("timeout", timeout, endless=True)
         if self._at_once(cost):
             return True
+        if blocking and cost is None and (delay := self._covered(timeout)) is not None:
+            threading.Event().wait(delay)
+            return True
         return blocking and self.reserve(cost, within=timeout).wait(timeout)
 
     async def aacquire(self, cost: Cost | None = None, *, blocking: bool = True, timeout: float | None = None) -> bool:
@@ -69,6 +75,9 @@ class Acquisition(BaseRateLimiter):
         if timeout is not None:
             check_seconds("timeout", timeout, endless=True)
         if self._at_once(cost):
+            return True
+        if blocking and cost is None and (delay := self._covered(timeout)) is not None:
+            await asyncio.sleep(delay)
             return True
         return blocking and await self.reserve(cost, within=timeout).wait_async(timeout)
 
@@ -189,9 +198,21 @@ class Acquisition(BaseRateLimiter):
 
     def _at_once(self, cost: Cost | None) -> bool:
         account = self._account
-        if cost is None:
-            return use_pass(account) or account.turnstile.admit(account.typical_amounts, 0)
-        return account.turnstile.admit(account.amounts(cost), cost.slots)
+        if cost is not None:
+            return account.turnstile.admit(account.amounts(cost), cost.slots)
+        if use_pass(account):
+            return True
+        if cover_at(account) is None:
+            return account.turnstile.admit(account.typical_amounts, 0)
+        try:
+            return self._covered(0.0) is not None
+        except LimiterTimeoutError:
+            return False
+
+    def _covered(self, within: float | None) -> float | None:
+        """Return the seconds until a call of average size may go that a charged attempt covers; `None` if none does."""
+        cover = cover_at(self._account)
+        return None if cover is None else cover.reserve(self._account.typical.cost(), within).delay
 
     def _entrant(self, cost: Cost | None, lane: str, weight: float) -> tuple[Cost, Entrant]:
         cost = cost or self._account.typical.cost()

@@ -18,7 +18,10 @@ ALLOWED = {
     "learning": {"planning", "declaration"},
     "tokens": {"cost"},
 }
-TOP = {"limiter", "acquisition", "account", "ticket", "hold", "passes", "cost", "declaration", "statistics", "__init__"}
+TOP = {
+    *("limiter", "acquisition", "account", "ticket", "hold", "passes", "covering"),
+    *("cost", "declaration", "statistics", "__init__"),
+}
 
 
 def _modules() -> dict[str, Path]:
