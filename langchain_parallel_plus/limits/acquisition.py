@@ -65,8 +65,8 @@ class Acquisition(BaseRateLimiter):
             check_seconds("timeout", timeout, endless=True)
         if self._at_once(cost):
             return True
-        if blocking and cost is None and (delay := self._covered(timeout)) is not None:
-            threading.Event().wait(delay)
+        if blocking and cost is None and (ticket := self._covered(timeout)) is not None:
+            threading.Event().wait(ticket.delay)
             return True
         return blocking and self.reserve(cost, within=timeout).wait(timeout)
 
@@ -76,8 +76,12 @@ class Acquisition(BaseRateLimiter):
             check_seconds("timeout", timeout, endless=True)
         if self._at_once(cost):
             return True
-        if blocking and cost is None and (delay := self._covered(timeout)) is not None:
-            await asyncio.sleep(delay)
+        if blocking and cost is None and (ticket := self._covered(timeout)) is not None:
+            try:
+                await asyncio.sleep(ticket.delay)
+            except BaseException:
+                ticket.cancel()
+                raise
             return True
         return blocking and await self.reserve(cost, within=timeout).wait_async(timeout)
 
@@ -209,10 +213,10 @@ class Acquisition(BaseRateLimiter):
         except LimiterTimeoutError:
             return False
 
-    def _covered(self, within: float | None) -> float | None:
-        """Return the seconds until a call of average size may go that a charged attempt covers; `None` if none does."""
+    def _covered(self, within: float | None) -> Ticket | None:
+        """Return the ticket of a call of average size that a charged attempt covers; `None` if none does."""
         cover = cover_at(self._account)
-        return None if cover is None else cover.reserve(self._account.typical.cost(), within).delay
+        return None if cover is None else cover.reserve(self._account.typical.cost(), within)
 
     def _entrant(self, cost: Cost | None, lane: str, weight: float) -> tuple[Cost, Entrant]:
         cost = cost or self._account.typical.cost()

@@ -200,6 +200,19 @@ async def test_a_call_inside_does_not_wait_for_the_answer_that_it_is_itself_to_b
 
 
 @pytest.mark.looptime
+async def test_a_models_own_wait_that_is_cancelled_takes_nothing() -> None:
+    now = asyncio.get_running_loop().time
+    quota = RateLimiter(requests_per_minute=60, burst=1, clock=now)
+    step = twice(model(rate_limiter=quota))
+    task = asyncio.ensure_future(RunnableWithPolicy(step, BranchPolicy(limiter=quota)).ainvoke("ask"))
+    await asyncio.sleep(0.5)
+    assert quota.expected_wait() == pytest.approx(1.5, rel=0.02)
+    task.cancel()
+    await asyncio.wait([task])
+    assert quota.expected_wait() == pytest.approx(0.5, rel=0.05)
+
+
+@pytest.mark.looptime
 async def test_a_hedge_inside_waits_for_nothing() -> None:
     now = asyncio.get_running_loop().time
     quota = RateLimiter(requests_per_minute=60, burst=1, concurrency=1, clock=now)
