@@ -1,11 +1,13 @@
 """Attempts that are no model calls, charged to a limiter: a search API, a database.
 
 An attempt waits for its admission before its own time begins to run, without its permit, and at most as long as its run
-may take. What it has been granted goes back if it is never made, and its slot when it ends.
+may take. What it has been granted goes back if it is never made, and its slot when it ends. Until then it covers what
+is called inside it and would be charged to the same limiter: see `limits.covering`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -69,12 +71,11 @@ def charged(run: GuardedCall, call: Call, value: Callable[[], Any]) -> Iterator[
     made = False
     try:
         if ticket.delay > 0 or not ticket.granted:
-            with _waiting(run, ticket):
+            with _waiting(run, ticket), run.scope.suspended():
                 if ticket.delay > 0:
                     SYSTEM.sleep(ticket.delay, run.scope.token)
                 else:
-                    with run.scope.suspended():
-                        ticket.wait(run.patience(call))
+                    ticket.wait(run.patience(call))
         admitted = run.admitted(call, ticket)
         made = True
         yield admitted
@@ -83,7 +84,7 @@ def charged(run: GuardedCall, call: Call, value: Callable[[], Any]) -> Iterator[
             run.turned_away(error)
         raise
     finally:
-        (ticket.release if made else ticket.cancel)()
+        run.give_back(ticket, made=made)
 
 
 @owned_context
@@ -96,10 +97,13 @@ async def acharged(run: GuardedCall, call: Call, value: Callable[[], Awaitable[A
     ticket = run.reserve(call, await value() if run.charge.depends else None)
     made = False
     try:
-        if not ticket.granted:
+        if ticket.delay > 0 or not ticket.granted:
             with _waiting(run, ticket):
                 async with run.scope.asuspended():
-                    await ticket.wait_async(run.patience(call))
+                    if ticket.delay > 0:
+                        await asyncio.sleep(ticket.delay)
+                    else:
+                        await ticket.wait_async(run.patience(call))
         admitted = run.admitted(call, ticket)
         made = True
         yield admitted
@@ -108,7 +112,7 @@ async def acharged(run: GuardedCall, call: Call, value: Callable[[], Awaitable[A
             run.turned_away(error)
         raise
     finally:
-        (ticket.release if made else ticket.cancel)()
+        run.give_back(ticket, made=made)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from langchain_core.runnables.config import set_config_context, var_child_runnable_config
 
 from langchain_parallel_plus._engine.scope import Scope, current_scope
+from langchain_parallel_plus.limits.covering import hold_cover
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -39,6 +40,8 @@ class EnteredContext:
             self.context.run(current_scope.set, scope)
             if scope.ears is not None:
                 scope.ears.enter(self.context)
+            if scope.cover is not None:
+                self.context.run(hold_cover, scope.cover)
             for follower in scope.followers:
                 self.context.run(follower.entered, scope, later=later)
 

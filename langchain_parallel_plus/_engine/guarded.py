@@ -9,6 +9,7 @@ from uuid import uuid4
 from langchain_parallel_plus._engine.breaker import IGNORED, SUCCEEDED, result_of
 from langchain_parallel_plus._engine.call_time import CallTime
 from langchain_parallel_plus.errors import BranchAbandonedError, BranchTimeoutError, LimiterError
+from langchain_parallel_plus.limits.covering import Cover, cover_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,7 @@ class GuardedCall:
     __slots__ = (
         "_admission",
         "_breaker",
+        "_cover",
         "_let_through",
         "_reserved",
         "_ticket",
@@ -70,6 +72,7 @@ class GuardedCall:
         self.now = now
         self._let_through: Admitted | None = None
         self._ticket: Ticket | None = None
+        self._cover: Cover | None = None
         self._reserved = 0.0
         self._admission: UUID
 
@@ -123,8 +126,12 @@ class GuardedCall:
         """
         assert self.charge is not None
         limiter, cost, within = self.charge.limiter, self.charge.price(value), self.patience(call)
+        around = cover_at(limiter.account)
+        self._cover = Cover(limiter.account, cost)
         try:
-            if self.scope.at_once:
+            if around is not None:
+                self._ticket = around.reserve(cost, 0.0 if self.scope.at_once else within)
+            elif self.scope.at_once:
                 self._ticket = limiter.reserve_at_once(replace(cost, slots=0) if at_once else cost)
             elif at_once:
                 self._ticket = limiter.force(replace(cost, slots=0), within=within)
@@ -137,6 +144,16 @@ class GuardedCall:
             depth = limiter.account.turnstile.planner.queued
             self.scope.queued(limiter=limiter.name, model="", call=self._admission, depth=depth)
         return self._ticket
+
+    def give_back(self, ticket: Ticket, *, made: bool) -> None:
+        """End an attempt's hold on its limiter; one that was never made costs nothing."""
+        cover, self._cover = self._cover, None
+        if cover is not None:
+            cover.is_over = True
+        if made:
+            ticket.release()
+        else:
+            ticket.cancel()
 
     def turned_away(self, error: LimiterError) -> None:
         """Take in that the limiter which attempts are charged to has refused one."""
@@ -196,7 +213,7 @@ class GuardedCall:
 
     def scope_for(self, call: Call, token: CancelToken | None = None, time: CallTime | None = None) -> Scope:
         """Return the scope of a call: what waits in it may wait as long as its run may take."""
-        return self.scope.for_call(call.whole_run, self.now, token, self.ordinal(call), time)
+        return self.scope.for_call(call.whole_run, self.now, token, self.ordinal(call), time, self._cover)
 
     def ordinal(self, call: Call) -> int:
         """Return the number of a call among those of the branch, as events tell it."""

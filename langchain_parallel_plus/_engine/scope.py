@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from langchain_parallel_plus._engine.capacity import Capacity, Permit
     from langchain_parallel_plus._engine.holdups import Holdups
     from langchain_parallel_plus.limits import Cost, RateLimiter
+    from langchain_parallel_plus.limits.covering import Cover
     from langchain_parallel_plus.limits.tokens.usage import Usage
     from langchain_parallel_plus.observe.following import Follower
 
@@ -114,6 +115,8 @@ class Scope:
     """Of the call that it is part of, where a policy limits that."""
     ears: Ears | None = None
     """Hears of the model calls of a policy outside of any fan-out; a branch has a gate."""
+    cover: Cover | None = None
+    """What the call has paid at a limiter, for those inside it."""
 
     @property
     def unit(self) -> int:
@@ -171,6 +174,7 @@ class Scope:
         token: CancelToken | None = None,
         attempt: int | None = None,
         time: CallTime | None = None,
+        cover: Cover | None = None,
     ) -> Scope:
         """Return this scope for one call in it.
 
@@ -180,6 +184,7 @@ class Scope:
             token: What it is given up with.
             attempt: Its number.
             time: Its own time, if that is limited.
+            cover: What it has paid at a limiter.
         """
         left = [limit for limit in (self.remaining(), seconds) if limit is not None]
         deadline = now() + min(left) if left else None
@@ -202,6 +207,7 @@ class Scope:
             self.followers,
             self.time if time is None else time,
             self.ears,
+            cover,
         )
 
     def for_hedge(self, token: CancelToken, permit: Permit | None) -> Scope:

@@ -45,7 +45,7 @@ def comparison_html(told: Comparison) -> Html:
 
 
 def _row(way: Way, longest: float) -> Html:
-    colour = words.LOOKS["wasted" if way.failed else "useful"].colour
+    colour = words.LOOKS["wasted" if way.raised else "useful"].colour
     bar = tag("div", width=percent(way.seconds, longest), min_width="1px", height="15px", background_color=colour)
     cells = (
         (text(way.name), "24%"),
@@ -59,4 +59,6 @@ def _row(way: Way, longest: float) -> Html:
 
 
 def _results(way: Way) -> str:
-    return f"{way.failed} of {way.inputs} failed" if way.failed else f"{way.inputs} of {way.inputs} ok"
+    if way.raised:
+        return f"{way.raised} of {way.inputs} failed"
+    return f"{way.inputs} of {way.inputs} ok" + (f", {way.gaps} with gaps" if way.gaps else "")

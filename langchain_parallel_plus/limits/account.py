@@ -180,6 +180,17 @@ class Account:
         slots = None if concurrency is None else Quota(concurrency=concurrency).concurrency
         self.turnstile.change(lambda planner, now: self.steering.declare(planner, now, dict(limits), slots))
 
+    def time_left(self) -> float | None:
+        """Return the seconds until all that waits now will have been let through, slots aside.
+
+        `None` if that is at once, or nobody can say: the key is closed.
+        """
+        turnstile, planner = self.turnstile, self.turnstile.planner
+        with turnstile.lock:
+            now = turnstile.clock()
+            left = planner.drained(now, self.typical_amounts) - now
+        return left if turnstile.closed is None and 0 < left < math.inf else None
+
     def statistics(self) -> LimiterStatistics:
         """Return what the limiters of this quota are doing."""
         turnstile, planner = self.turnstile, self.turnstile.planner

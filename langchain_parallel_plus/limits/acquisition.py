@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 from langchain_core.rate_limiters import BaseRateLimiter
 
-from langchain_parallel_plus.errors import DeclarationError
+from langchain_parallel_plus.errors import DeclarationError, LimiterTimeoutError
 from langchain_parallel_plus.limits.cost import check_cost
+from langchain_parallel_plus.limits.covering import cover_at
 from langchain_parallel_plus.limits.declaration import check_seconds, check_share, check_timeout, seconds_until
 from langchain_parallel_plus.limits.gate.waiting import own_wait
 from langchain_parallel_plus.limits.hold import Hold
@@ -68,6 +71,9 @@ class Acquisition(BaseRateLimiter):
             return True
         if blocking is not None and not blocking:
             return False
+        if cost is None and (covered := self._covered(timeout)) is not None:
+            threading.Event().wait(covered.delay)
+            return True
         ticket = self.reserve(cost, within=timeout)
         with own_wait(ticket, self):
             passed = ticket.wait(timeout)
@@ -83,6 +89,13 @@ class Acquisition(BaseRateLimiter):
             return True
         if blocking is not None and not blocking:
             return False
+        if cost is None and (covered := self._covered(timeout)) is not None:
+            try:
+                await asyncio.sleep(covered.delay)
+            except BaseException:
+                covered.cancel()
+                raise
+            return True
         ticket = self.reserve(cost, within=timeout)
         with own_wait(ticket, self):
             passed = await ticket.wait_async(timeout)
@@ -212,14 +225,24 @@ class Acquisition(BaseRateLimiter):
 
     def _at_once(self, cost: Cost | None) -> bool:
         account = self._account
-        if cost is None:
-            passed = account.turnstile.admit(account.typical_amounts, 0)
-        else:
+        if cost is not None:
             check_cost(cost)
             passed = account.turnstile.admit(account.amounts(cost), cost.slots)
+        elif cover_at(account) is None:
+            passed = account.turnstile.admit(account.typical_amounts, 0)
+        else:
+            try:
+                return self._covered(0.0) is not None
+            except LimiterTimeoutError:
+                return False
         if passed:
             account.taken_unheard()
         return passed
+
+    def _covered(self, within: float | None) -> Ticket | None:
+        """Return the ticket of a call of average size that a charged attempt covers; `None` if none does."""
+        cover = cover_at(self._account)
+        return None if cover is None else cover.reserve(self._account.typical.cost(), within)
 
     def _entrant(self, cost: Cost | None, lane: str, weight: float) -> tuple[Cost, Entrant]:
         check_cost(cost)

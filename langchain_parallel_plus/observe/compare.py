@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel, RunnableSequence
-from langchain_core.runnables.base import RunnableBinding
-from langchain_core.runnables.passthrough import RunnableAssign
 
 from langchain_parallel_plus.errors import DeadlineExceededError, DeclarationError
 from langchain_parallel_plus.observe.comparison import Comparison, Way
@@ -19,14 +16,19 @@ from langchain_parallel_plus.observe.intervals import minus, total, union
 from langchain_parallel_plus.observe.refill import Quotas, limiters_of
 from langchain_parallel_plus.observe.report import RunReport, collect_report
 from langchain_parallel_plus.observe.tree import roots
+from langchain_parallel_plus.observe.upstream import with_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from typing import TypeAlias
 
+    from langchain_core.runnables import Runnable, RunnableConfig
+
     Actions: TypeAlias = "Generator[_Rest | _Run, _Ran | None, Comparison]"
 
 __all__ = ("Comparison", "Way", "acompare", "compare")
+
+_log = logging.getLogger("langchain_parallel_plus")
 
 _NAMES = ("one after another", "RunnableParallel", "RunnableParallelPlus")
 _SEQUENTIAL, _UPSTREAM, _OURS = range(3)
@@ -74,12 +76,15 @@ class _Measured:
             name=self.name,
             seconds=(middle.seconds + in_order[len(in_order) // 2 - 1].seconds) / 2 if even else middle.seconds,
             inputs=sum(len(one.outputs) for one in self.ran),
-            failed=sum(_failed(one) for one in self.ran),
+            failed=sum(_raised(one) + _gaps(one) for one in self.ran),
+            gaps=sum(_gaps(one) for one in self.ran),
+            missing=sum(_missing(one) for one in self.ran),
             report=middle.report,
             runs=tuple(one.seconds for one in self.ran),
             waited=_waited_alone(middle) if self.name == _NAMES[_SEQUENTIAL] else _waited(middle),
             cut_off=sum(branch.error_type == error_type(DeadlineExceededError) for branch in branches),
             short_of=self.short_of,
+            left=max(_ours(one) for one in self.ran) if self.name == _NAMES[_UPSTREAM] else 0,
         )
 
 
@@ -89,9 +94,11 @@ def _measuring(
     """Yield what is to be done, take in what came of it, and return the comparison."""
     quotas = Quotas(limiters_of(steps[_OURS]))
     measured = [_Measured(name) for name in _NAMES]
-    rested, unseen = 0.0, 0.0
+    rested, unseen, warm = 0.0, 0.0, 0.0
     if warm_up:
-        yield _Run(steps[_OURS], inputs[:1], one_by_one=False)
+        first = yield _Run(steps[_OURS], inputs[:1], one_by_one=False)
+        assert first is not None
+        warm = max(first.seconds - _waited(first), 0.0)
     for turn in range(repeats):
         for index in (*range(turn % 3, 3), *range(turn % 3)):
             rested += yield from _refilled(quotas, refill_timeout, unseen)
@@ -102,7 +109,13 @@ def _measuring(
             # Upstream's class asks no limiter, but uses the provider's quota: as much as another way did.
             unseen = quotas.time_for(_used(measured)) if index == _UPSTREAM else 0.0
     sequential, parallel, ours = (one.way() for one in measured)
-    return Comparison(sequential=sequential, parallel=parallel, ours=ours, warm_up=warm_up, rested=rested)
+    return Comparison(
+        sequential=sequential, parallel=parallel, ours=ours, warm_up=warm_up, warm_up_seconds=warm, rested=rested
+    )
+
+
+def _ours(ran: _Ran) -> int:
+    return sum(not one.alone for one in ran.report.fan_outs)
 
 
 def _waited(ran: _Ran) -> float:
@@ -125,6 +138,9 @@ def _refilled(quotas: Quotas, timeout: float, unseen: float) -> Generator[_Rest 
         seconds = min(max(quotas.missing(timeout), unseen - rested), timeout - rested)
         if seconds <= 0:
             break
+        if not rested:
+            short = ", ".join(quotas.short()) or "what RunnableParallel has used without asking"
+            _log.info("compare rests for about %.0f s, at most %.0f s, for the quota: %s", seconds, timeout, short)
         yield _Rest(seconds)
         rested += seconds
     return rested
@@ -142,12 +158,18 @@ def _used(measured: list[_Measured]) -> dict[tuple[str, str], float]:
     return most
 
 
-def _failed(ran: _Ran) -> int:
-    raised = sum(isinstance(one, Exception) for one in ran.outputs)
-    # A branch that failed and was kept or dropped is no result either: going on without it may well be quick.
-    tops = roots(ran.report.fan_outs)
-    with_gaps = sum(not one.failed and one.measures.failed_branches > 0 for one in tops)
-    return min(raised + with_gaps, len(ran.outputs))
+def _raised(ran: _Ran) -> int:
+    return sum(isinstance(one, Exception) for one in ran.outputs)
+
+
+def _gaps(ran: _Ran) -> int:
+    """Return how many results lack a branch that failed and was kept or dropped: to go on without may well be quick."""
+    with_gaps = sum(not one.failed and one.measures.failed_branches > 0 for one in roots(ran.report.fan_outs))
+    return min(with_gaps, len(ran.outputs) - _raised(ran))
+
+
+def _missing(ran: _Ran) -> int:
+    return sum(one.measures.failed_branches for one in roots(ran.report.fan_outs) if not one.failed)
 
 
 def compare(
@@ -165,17 +187,20 @@ def compare(
     limiters: between two, it is waited until the quota has come in again. (The provider's quota is one for all of them,
     and `RunnableParallel` asks no limiter: after it, as long is waited as its calls need under the limits.) What it
     leaves behind elsewhere the next way finds, such as a filled prompt cache: inputs that the provider has not seen, or
-    `repeats`, tell. `print` the comparison to see how it was measured; its verdict names what a way had to bear.
+    `repeats`, tell. LangChain's cache (`set_llm_cache`) answers all ways once it is filled: compare without it. `print`
+    the comparison to see how it was measured; its verdict names what a way had to bear.
 
     Args:
-        chain: A fan-out, or a sequence or binding that contains some.
+        chain: A fan-out, or a chain that contains some: also in retries, fallbacks, policies and `MapReduce`. One that
+            a function or a graph calls runs as it is each way, and the verdict says so.
         inputs: Run one after another first, and then as a batch.
         config: For each of the runs.
         repeats: How many times each way is run; each time another one begins, and the medians count.
         warm_up: Call the chain on the first input before anything is measured, so that no way has to pay for imports
             and connections.
-        refill_timeout: Seconds to wait at most before each way. What takes longer, and the quota of a day, is not
-            waited for.
+        refill_timeout: Seconds to wait at most before each run of a way: at worst `3 * repeats * refill_timeout` in
+            all, 450 s if nothing is said. What takes longer, and the quota of a day, is not waited for. Each wait is
+            logged when it begins, at INFO.
 
     Raises:
         DeclarationError: There are no inputs, or no fan-out in `chain`, or a number makes no sense. Nothing was called.
@@ -278,26 +303,9 @@ def _checked(
     if isinstance(refill_timeout, bool) or not isinstance(refill_timeout, int | float) or not refill_timeout >= 0:
         msg = f"refill_timeout={refill_timeout!r} is no time"
         raise DeclarationError(msg, help="give seconds, or 0 for no waiting between the ways")
-    plain, found = _with_upstream(chain)
+    plain, found = with_upstream(chain)
     if not found:
         msg = f"compare found no RunnableParallelPlus in {type(chain).__name__}"
-        raise DeclarationError(msg, help="give the fan-out, or a sequence that contains it")
+        way_out = "give the fan-out, or a chain that contains it; one that a function or a graph calls cannot be seen"
+        raise DeclarationError(msg, help=way_out)
     return _measuring((chain, plain, chain), list(inputs), repeats, warm_up, float(refill_timeout))
-
-
-def _with_upstream(step: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], int]:
-    """Return `step` with upstream's class for each fan-out, and how many it had of ours."""
-    if isinstance(step, RunnableParallel):
-        made = {key: _with_upstream(one) for key, one in step.steps__.items()}
-        own = int(type(step) is not RunnableParallel)
-        return RunnableParallel({key: one for key, (one, _) in made.items()}), own + sum(n for _, n in made.values())
-    if isinstance(step, RunnableSequence):
-        steps = [_with_upstream(one) for one in step.steps]
-        return RunnableSequence(*(one for one, _ in steps), name=step.name), sum(n for _, n in steps)
-    if isinstance(step, RunnableBinding):
-        bound, found = _with_upstream(step.bound)
-        return (step.model_copy(update={"bound": bound}) if found else step), found
-    if isinstance(step, RunnableAssign):
-        mapper, found = _with_upstream(step.mapper)
-        return (step.model_copy(update={"mapper": mapper}) if found else step), found
-    return step, 0

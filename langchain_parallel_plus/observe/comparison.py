@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,13 @@ _SAVES_FROM = 0.01
 """Seconds that it must save; less is the noise of a machine."""
 _TOLD_FROM = 0.01
 """Seconds; calls that waited less for rate limits did not wait."""
+_HELD_UP_FROM = 0.1
+"""Share of the time that went on waiting for rate limits, for them to be the reason."""
+_CACHED_FROM = 10.0
+"""How many times longer than all inputs one after another the call before took: none but a cold start is so much
+slower, and a cache so much faster."""
+_COLD_FROM = 0.25
+"""Seconds; a call before that took less says nothing: the machine may have been busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +39,10 @@ class Way:
     """Of all its runs."""
     failed: int
     """Inputs without a result, or with one in which a branch is missing because it failed."""
+    gaps: int = 0
+    """Of `failed`: those with a result in which a branch is missing, as the chain's policies allow."""
+    missing: int = 0
+    """Branches that are missing in results because they failed."""
     report: RunReport
     """Of the run that took the median."""
     runs: tuple[float, ...] = ()
@@ -41,11 +53,18 @@ class Way:
     """Branches that were not in by a join's deadline."""
     short_of: tuple[str, ...] = ()
     """Rate limits that were not full when it began."""
+    left: int = 0
+    """Runs of `RunnableParallelPlus` in the way that is to do without: in a function it cannot be replaced."""
 
     @property
     def succeeded(self) -> int:
-        """Inputs with a result."""
+        """Inputs with a whole result."""
         return self.inputs - self.failed
+
+    @property
+    def raised(self) -> int:
+        """Inputs without a result."""
+        return self.failed - self.gaps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -59,7 +78,9 @@ class Comparison:
     ours: Way
     """The chain as it is."""
     warm_up: bool = False
-    """Whether the chain was called once before, which was not measured."""
+    """Whether the chain was called once before, which does not count."""
+    warm_up_seconds: float = 0.0
+    """What that call took, without its waits for rate limits."""
     rested: float = 0.0
     """Seconds between the ways, until the limiters' quota was there again."""
 
@@ -70,18 +91,24 @@ class Comparison:
 
     @property
     def speedup(self) -> float | None:
-        """Measured: seconds one after another / seconds of the chain; `None` unless both gave all results."""
-        if self.sequential.failed or self.ours.failed or self.ours.seconds <= 0:
+        """Measured: seconds one after another / seconds of the chain; `None` unless both gave results, and the same."""
+        alone, ours = self.sequential, self.ours
+        if alone.raised or _delivered(ours) != _delivered(alone) or ours.seconds <= 0:
             return None
         return self.sequential.seconds / self.ours.seconds
 
     @property
     def pays(self) -> bool:
-        """Whether the chain is better run as it is than one after another."""
-        if self.ours.succeeded != self.sequential.succeeded:
-            return self.ours.succeeded > self.sequential.succeeded
+        """Whether the chain is better run as it is than one after another, as far as was measured."""
+        if _delivered(self.ours) != _delivered(self.sequential):
+            return _delivered(self.ours) > _delivered(self.sequential)
         saved = self.sequential.seconds - self.ours.seconds
         return self.speedup is not None and self.speedup >= _PAYS_FROM and saved >= _SAVES_FROM
+
+    @property
+    def cached(self) -> bool:
+        """Whether a cache seems to answer that the call before has filled: what was measured is the cache."""
+        return self.warm_up_seconds >= max(_CACHED_FROM * self.sequential.seconds, _COLD_FROM)
 
     @property
     def verdict(self) -> str:
@@ -120,24 +147,55 @@ class Comparison:
 
 def _verdict(told: Comparison) -> str:
     alone, plain, ours = told.ways
-    if not ours.succeeded and not alone.succeeded:
-        return "nothing can be said: every run failed"
-    if ours.succeeded < alone.succeeded:
-        return f"do not parallelise: {ours.failed} of {ours.inputs} inputs fail, one after another {alone.failed} do"
-    if ours.succeeded > alone.succeeded:
-        return f"parallelise: {ours.succeeded} of {ours.inputs} inputs succeed, one after another {alone.succeeded} do"
+    if (failing := _of_failures(alone, ours)) is not None:
+        return failing
     if told.speedup is None:
         return "nothing can be said of time: some inputs fail both ways"
+    if told.cached:
+        return (
+            f"nothing can be said of time: the call before took {told.warm_up_seconds:.2f} s, and then all inputs one "
+            f"after another {alone.seconds:.4f} s, so a cache seems to answer, and these are its times (if it was a "
+            "cold start, another comparison tells more)"
+        )
     if not told.pays and told.speedup >= _PAYS_FROM:
         return f"do not parallelise: it saves {alone.seconds - ours.seconds:.4f} s; the branches are too short"
     if not told.pays:
         return f"do not parallelise: it is {told.speedup:.2f}x as fast as one after another; {_why_not(ours)}"
     gain = f"parallelise: it is {told.speedup:.2f}x as fast as one after another"
-    if plain.failed:
-        return f"{gain}; with RunnableParallel {plain.failed} of {plain.inputs} inputs fail"
+    if _batched(ours):
+        gain = f"{gain}, by running inputs at once as a batch: the fan-out, of one branch, adds nothing to it"
+    if plain.raised:
+        return f"{gain}; with RunnableParallel {plain.raised} of {plain.inputs} inputs fail"
     if plain.seconds * _PAYS_FROM < ours.seconds and ours.waited >= _TOLD_FROM:
         return f"{gain}; RunnableParallel is {ours.seconds / plain.seconds:.2f}x as fast again: no limit held it up"
     return gain
+
+
+def _of_failures(alone: Way, ours: Way) -> str | None:
+    """Return what follows if more fails one way than the other, or everything does."""
+    if not (ours.succeeded or alone.succeeded or ours.gaps or alone.gaps):
+        return "nothing can be said: every run failed"
+    if ours.succeeded < alone.succeeded:
+        return f"do not parallelise: {ours.failed} of {ours.inputs} inputs fail, one after another {alone.failed} do"
+    if ours.succeeded > alone.succeeded:
+        return f"parallelise: {ours.succeeded} of {ours.inputs} inputs succeed, one after another {alone.succeeded} do"
+    if _delivered(ours) == _delivered(alone):
+        return None
+    advice = "parallelise" if _delivered(ours) > _delivered(alone) else "do not parallelise"
+    if ours.raised != alone.raised:
+        return f"{advice}: {ours.raised} of {ours.inputs} inputs get no result, one after another {alone.raised}"
+    return f"{advice}: {_branches(ours.missing)} failed, one after another {alone.missing}"
+
+
+def _delivered(way: Way) -> tuple[int, int, int]:
+    """Return what came of a way, to be compared: the more the better."""
+    return way.succeeded, -way.raised, -way.missing
+
+
+def _batched(ours: Way) -> bool:
+    """Return whether nothing but inputs ran at once: each fan-out that ran has one branch."""
+    ran = [len(one.own_branches) for one in ours.report.fan_outs if not one.alone]
+    return ours.inputs > len(ours.runs) and bool(ran) and max(ran) == 1
 
 
 def _why_not(ours: Way) -> str:
@@ -146,7 +204,21 @@ def _why_not(ours: Way) -> str:
     efficiency = None if run is None else run.measures.limit_efficiency
     if efficiency is not None and efficiency >= 0.9:
         return f"the limits are the bottleneck (limit efficiency {efficiency:.0%})"
+    if ours.waited >= max(_HELD_UP_FROM * ours.seconds, _TOLD_FROM):
+        return f"{_held_up_by(ours) or 'a rate limit'} held it up for {ours.waited:.2f} s of {ours.seconds:.2f} s"
     return "the branches are too short, wait for the same thing, or share one processor"
+
+
+def _held_up_by(ours: Way) -> str:
+    """Return the limit that calls waited for longest, such as "openai (requests_per_minute)"."""
+    waits: Counter[tuple[str, str]] = Counter()
+    for branch in ours.report.branches:
+        waits.update(branch.waits)
+    return next((f"{limiter} ({dimension})" for (limiter, dimension), _ in waits.most_common(1)), "")
+
+
+def _branches(count: int) -> str:
+    return "1 branch" if count == 1 else f"{count} branches"
 
 
 def _caveats(told: Comparison) -> Iterator[str]:
@@ -157,10 +229,15 @@ def _caveats(told: Comparison) -> Iterator[str]:
         yield f"mind that rate limits took {' and '.join(waits)}"
     for name, way in limited:
         if way.cut_off:
-            branches = "1 branch" if way.cut_off == 1 else f"{way.cut_off} branches"
-            yield f"mind that {name} the join's deadline cut {branches} off"
+            yield f"mind that {name} the join's deadline cut {_branches(way.cut_off)} off"
         if way.short_of and way.waited >= _TOLD_FROM:
             yield f"mind that {name} it began with less than the full quota of {', '.join(way.short_of)}"
+    if told.speedup is not None and told.ours.missing:
+        yield f"mind that {_branches(told.ours.missing)} failed and no result has them, both ways"
+    if told.parallel.left:
+        runs = "1 run" if told.parallel.left == 1 else f"{told.parallel.left} runs"
+        where = "called where it cannot be replaced, such as in a function"
+        yield f"mind that the way called RunnableParallel has {runs} of RunnableParallelPlus in it, {where}"
     if told.speedup is not None and _overlap(told.sequential.runs, told.ours.runs) and told.pays:
         yield "mind that the times of single runs overlap: repeat it more often"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
-from langchain_core.runnables import RunnableParallel, RunnableSequence
-from langchain_core.runnables.base import RunnableBindingBase
-from langchain_core.runnables.passthrough import RunnableAssign
+from langchain_core.runnables import RunnableParallel
+
+from langchain_parallel_plus.observe.upstream import parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -81,20 +81,11 @@ def limiters_of(step: object) -> tuple[Limited, ...]:
 
 def _found(step: object) -> Iterator[Limited]:
     yield from getattr(step, "limits", ())
-    if isinstance(step, RunnableParallel):
-        policies = getattr(step, "policies", None)
-        for key, branch in step.steps__.items():
-            if policies is not None and policies.for_branch(key).limiter is not None:
-                yield policies.for_branch(key).limiter
-            yield from _found(branch)
-    elif isinstance(step, RunnableSequence):
-        for one in step.steps:
-            yield from _found(one)
-    elif isinstance(step, RunnableAssign):
-        yield from _found(step.mapper)
-    elif isinstance(step, RunnableBindingBase):
-        yield from _found(step.bound)
-    elif (policy := getattr(step, "policy", None)) is not None:
-        if getattr(policy, "limiter", None) is not None:
-            yield policy.limiter
-        yield from _found(getattr(step, "bound", None))
+    policies = getattr(step, "policies", None)
+    if isinstance(step, RunnableParallel) and policies is not None:
+        charged = [policies.for_branch(key) for key in step.steps__]
+    else:
+        charged = [getattr(step, "policy", None)]  # of a RunnableWithPolicy or a MapReduce
+    yield from (policy.limiter for policy in charged if getattr(policy, "limiter", None))
+    for one in parts(step):
+        yield from _found(one)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from langchain_parallel_plus.observe.time_left import time_left
 from langchain_parallel_plus.observe.watched import watched
 
 if TYPE_CHECKING:
@@ -45,10 +44,12 @@ class Tally:
         self._lock = threading.Lock()
         self._total = self._done = self._failed = 0
         self._open: dict[_Key, str] = {}
+        self._open_in: defaultdict[UUID, set[_Key]] = defaultdict(set)
+        """Of `_open`, by run of a fan-out."""
         self._waiting: dict[UUID, tuple[str, _Key]] = {}
+        self._held_up: defaultdict[_Key, set[UUID]] = defaultdict(set)
+        """The calls of `_waiting`, by branch."""
         self._slots: dict[str, int] = {}
-        self._admitted: Counter[str] = Counter()
-        self._charged: Counter[tuple[str, str]] = Counter()
         self._calls: dict[UUID, float] = {}
         self._over = 0
         self._worked = 0.0
@@ -68,10 +69,12 @@ class Tally:
         match event.kind:
             case "fan_out.start":
                 self._slots |= {one.name: one.concurrency for one in told["limiters"] if one.concurrency is not None}
-                self._open |= {(event.run_id, (*event.path, name)): "queued" for name in told["branches"]}
+                begun = {(event.run_id, (*event.path, name)): "queued" for name in told["branches"]}
+                self._open |= begun
+                self._open_in[event.run_id].update(begun)
                 self._total += len(told["branches"])
             case "fan_out.end":
-                for other in [one for one in self._open if one[0] == event.run_id]:
+                for other in self._open_in.pop(event.run_id, ()):
                     self._end(other, failed=False)
             case "branch.start" if key in self._open:
                 self._open[key] = "running"
@@ -84,14 +87,19 @@ class Tally:
 
     def _limiter(self, event: Event) -> None:
         told = event.detail
+        self._passed(told["call"])
         if event.kind == "limiter.queue":
-            self._waiting[told["call"]] = told["limiter"], (event.run_id, event.path)
+            branch = event.run_id, event.path
+            self._waiting[told["call"]] = told["limiter"], branch
+            self._held_up[branch].add(told["call"])
+
+    def _passed(self, call: UUID) -> None:
+        if (waited := self._waiting.pop(call, None)) is None:
             return
-        self._waiting.pop(told["call"], None)
-        if event.kind == "limiter.wait":
-            self._admitted[told["limiter"]] += 1
-            for resource in _RESOURCES:
-                self._charged[told["limiter"], resource] += told.get(resource, 0.0)
+        beside = self._held_up[waited[1]]
+        beside.discard(call)
+        if not beside:
+            del self._held_up[waited[1]]
 
     def _model(self, event: Event) -> None:
         call = event.detail["call"]
@@ -103,17 +111,18 @@ class Tally:
 
     def _end(self, key: _Key, *, failed: bool) -> None:
         del self._open[key]
+        if (beside := self._open_in.get(key[0])) is not None:
+            beside.discard(key)
         self._done += 1
         self._failed += failed
-        for call in [call for call, (_, branch) in self._waiting.items() if branch == key]:
+        for call in self._held_up.pop(key, ()):
             del self._waiting[call]
 
     def now(self) -> Tallied:
         """Return the counts."""
         with self._lock:
             waiting = Counter(limiter for limiter, _ in self._waiting.values())
-            held = {branch for _, branch in self._waiting.values()}
-            states = Counter(state for key, state in self._open.items() if key not in held)
+            states = Counter(state for key, state in self._open.items() if key not in self._held_up)
             counted = Tallied(
                 total=self._total,
                 done=self._done,
@@ -127,22 +136,12 @@ class Tally:
         return replace(counted, left={name: seconds for name, seconds in left.items() if seconds})
 
     def _left(self, name: str, count: int) -> float | None:
-        """Return how long what waits takes to be let through, each call as large and as long as those before it."""
-        named = [limiter.statistics() for limiter in watched() if limiter.name == name]
-        asked = [one for one in named if one.queued] or named  # limiters without a name are told apart by that
-        times = [time_left(one, self._amounts(name, max(count, one.queued))) for one in asked]
-        known = [one for one in (self._for_slots(name, count), *times) if one is not None]
-        return max(known, default=None)
-
-    def _amounts(self, name: str, count: int) -> dict[str, float]:
-        admitted = self._admitted[name]
-        if not admitted:
-            return {"requests": float(count)}
-        return {resource: count * self._charged[name, resource] / admitted for resource in _RESOURCES}
+        """Return how long what waits takes to be let through: by its quota, and by calls as long as those before."""
+        named = [limiter for limiter in watched() if limiter.name == name]
+        asked = [one for one in named if one.statistics().queued] or named  # without a name, that tells them apart
+        times = [self._for_slots(name, count), *(one.account.time_left() for one in asked)]
+        return max((one for one in times if one is not None), default=None)
 
     def _for_slots(self, name: str, count: int) -> float | None:
         slots = self._slots.get(name)
         return count * self._worked / self._over / slots if slots and self._over else None
-
-
-_RESOURCES = ("requests", "tokens", "input_tokens", "output_tokens")

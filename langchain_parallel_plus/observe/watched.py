@@ -8,7 +8,7 @@ from weakref import WeakSet
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ("Limiter", "Rate", "Statistics", "resource_of", "watch", "watched")
+__all__ = ("Limiter", "Quota", "Rate", "Statistics", "resource_of", "watch", "watched")
 
 
 class Rate(Protocol):
@@ -51,8 +51,19 @@ class Statistics(Protocol):
         """Why nothing passes any more, if it is so."""
 
 
+class Quota(Protocol):
+    """The state that limiters of one name share."""
+
+    def time_left(self) -> float | None:
+        """Return the seconds until all that waits now will have been let through, if that can be said."""
+
+
 class Limiter(Protocol):
     """What is needed of a limiter."""
+
+    @property
+    def account(self) -> Quota:
+        """Its quota."""
 
     @property
     def name(self) -> str:

@@ -62,7 +62,12 @@ class BranchPolicy(ShortRepr):
     limiter: RateLimiter | Literal[False] | None = None
     """Quota that each attempt of the branch is charged to, where the branch is no model call: a search API, a database.
     (Model calls are charged by `with_limits`.) The wait comes before the attempt's own time and counts against the
-    run's; fallbacks are not charged. A rate limit pauses the quota for everybody who shares it."""
+    run's; fallbacks are not charged. A rate limit pauses the quota for everybody who shares it.
+
+    What is called inside the attempt under the same quota, a model under `with_limits` or with `rate_limiter=`, or a
+    step with a `BranchPolicy` of its own, holds the attempt's slot and uses up the requests that it has paid; only
+    further ones are charged, and wait for their time. Tokens are charged as the models use them, unless `cost` names
+    some: then those are for all of the attempt."""
     cost: Cost | Callable[[Any], Cost] | None = None
     """What an attempt costs `limiter`, or a function of the branch's input that says it; left out, one request, and a
     slot of its concurrency for as long as the attempt takes, which a cost that names no slots takes as well. A function

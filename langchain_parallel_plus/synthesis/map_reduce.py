@@ -6,13 +6,20 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableSequence, RunnableSerializable
+from langchain_core.runnables import (
+    Runnable,
+    RunnableConfig,
+    RunnableGenerator,
+    RunnableParallel,
+    RunnableSequence,
+    RunnableSerializable,
+)
 from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import Output, get_unique_config_specs
-from pydantic import ConfigDict, SkipValidation
+from pydantic import ConfigDict, PrivateAttr, SkipValidation
 
 from langchain_parallel_plus._engine.batch_methods import SharedCapBatch
 from langchain_parallel_plus._engine.chunks import whole
@@ -22,7 +29,7 @@ from langchain_parallel_plus._engine.prepared import for_tasks, for_threads
 from langchain_parallel_plus._engine.stream_methods import ClosingStreams
 from langchain_parallel_plus._engine.traced import atraced, traced
 from langchain_parallel_plus.errors import DeclarationError
-from langchain_parallel_plus.fanout import RunnableParallelPlus, checked_limits
+from langchain_parallel_plus.fanout import checked_limits
 from langchain_parallel_plus.limits import RateLimiter
 from langchain_parallel_plus.observe import telling_synthesis
 from langchain_parallel_plus.observe.otel import amade_inside, inside_synthesis, made_inside
@@ -92,6 +99,8 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
     """When enough items are in."""
     limits: SkipValidation[tuple[RateLimiter, ...]] = ()
     """Under which rate limits the items' model calls go out."""
+
+    _upstream: bool = PrivateAttr(default=False)
 
     def __init__(
         self,
@@ -233,8 +242,15 @@ class MapReduce(SharedCapBatch, ClosingStreams, RunnableSerializable[Any, Output
         first = self.reducer.first if isinstance(self.reducer, RunnableSequence) else self.reducer
         return not isinstance(first, RunnableSynthesis | Reducer | RunnableGenerator)
 
-    def _fan_out(self, items: Mapping[str, Any]) -> RunnableParallelPlus[Mapping[str, Any]]:
-        return fan_out_over(items, self.mapper, policy=self.policy, join=self.join, limits=self.limits)
+    def _fan_out(self, items: Mapping[str, Any]) -> RunnableParallel[Mapping[str, Any]]:
+        made = fan_out_over(items, self.mapper, policy=self.policy, join=self.join, limits=self.limits)
+        return RunnableParallel(made.steps__) if self._upstream else made
+
+    def _as_upstream(self, mapper: Runnable[Any, Any], reducer: Runnable[Any, Output]) -> Self:
+        """Return a copy whose fan-out is LangChain's, without policy, join and limits, to be measured against."""
+        made = self.model_copy(update={"mapper": mapper, "reducer": reducer})
+        made._upstream = True
+        return made
 
 
 @contextmanager

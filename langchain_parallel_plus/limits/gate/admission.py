@@ -7,11 +7,13 @@ other waits for, and a slot is not held while waiting for tokens elsewhere. The 
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from langchain_parallel_plus.limits.covering import cover_at
 from langchain_parallel_plus.limits.gate.hidden_retries import warn_of_hidden_retries
 from langchain_parallel_plus.limits.gate.ledger import Holding
 from langchain_parallel_plus.limits.gate.waiting import wait_in
@@ -69,7 +71,10 @@ def admit_in_thread(call: OpenCall) -> None:
     with closing(admission(call)) as steps:
         for ticket in steps:
             with call.scope.suspended():
-                ticket.wait(call.scope.remaining())
+                if ticket.delay > 0:
+                    _wait_out(call, ticket)
+                else:
+                    ticket.wait(call.scope.remaining())
 
 
 async def admit_in_task(call: OpenCall) -> None:
@@ -77,7 +82,10 @@ async def admit_in_task(call: OpenCall) -> None:
     with closing(admission(call)) as steps:
         for ticket in steps:
             async with call.scope.asuspended():
-                await ticket.wait_async(call.scope.remaining())
+                if ticket.delay > 0:
+                    await asyncio.sleep(ticket.delay)
+                else:
+                    await ticket.wait_async(call.scope.remaining())
 
 
 def admit_on_loop_thread(call: OpenCall) -> None:
@@ -88,12 +96,16 @@ def admit_on_loop_thread(call: OpenCall) -> None:
     """
     with closing(admission(call, forced=True)) as steps:
         for ticket in steps:
-            given_up = threading.Event()
-            forget = call.scope.on_cancel(given_up.set)
-            try:
-                given_up.wait(ticket.delay)
-            finally:
-                forget()
+            _wait_out(call, ticket)
+
+
+def _wait_out(call: OpenCall, ticket: Ticket) -> None:
+    given_up = threading.Event()
+    forget = call.scope.on_cancel(given_up.set)
+    try:
+        given_up.wait(ticket.delay)
+    finally:
+        forget()
 
 
 class Offer(NamedTuple):
@@ -145,6 +157,8 @@ def _reserve(offer: Offer, call: OpenCall, *, forced: bool) -> Holding:
     if cost.slots != slots:
         cost = replace(cost, slots=slots)
     within = scope.remaining()
+    if (cover := cover_at(limiter.account)) is not None:
+        return Holding(limiter, cover.reserve(cost, 0.0 if scope.at_once else within), correction)
     if scope.at_once:
         ticket = limiter.reserve_at_once(cost)
     elif forced:

@@ -283,14 +283,21 @@ class Planner(Generic[R]):
                 due = max(due, bucket.due(amount, start, before))
         return due if self.provider is None else max(due, self.provider.due(request.amounts)[0])
 
-    def horizon(self, now: float) -> float:
-        """Return when everything queued would be through, slots aside."""
-        start = max(now, self._floor)
+    def drained(self, now: float, usual: Sequence[float] | None = None) -> float:
+        """Return when the last of the queue would be let through, slots aside; all of it is taken for of one size.
+
+        It stays the same while nobody joins: the next admission is on its way also when nothing has come in since the
+        last. Without a queue it is when the last that was forced past it may be sent, if that is of the `usual` size.
+        """
         *queued, leaving = self._line.amounts
+        size, head = self._line.size, self._line.head()
+        start = max(now, self._floor)
         due = max(start, self._launch.forecast(start, leaving))
-        for bucket, amount in zip(self.buckets, queued, strict=True):
-            due = max(due, bucket.due(0.0, start, amount))
-        return due
+        for bucket, waiting, amount in zip(self.buckets, queued, usual or queued, strict=True):
+            last = waiting / size if size else amount
+            if last:
+                due = max(due, bucket.due(last, start, waiting - last))
+        return due if head is None or self.provider is None else max(due, self.provider.due(head.amounts)[0])
 
     def drop_queue(self) -> list[R]:
         """Cancel everything queued and return it."""

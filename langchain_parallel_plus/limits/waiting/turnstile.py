@@ -149,12 +149,28 @@ class Turnstile:
             now = self.clock()
             if self._closure is not None:
                 self._check_open(now)
-            entrant.passed = self.planner.force(entrant, now, math.inf if within is None else now + within)
-            delay = entrant.passed - now
-            if within is not None and entrant.state is not RequestState.GRANTED:
-                raise self._too_late(f"would admit a request in {delay:.3g} s, and there are {max(within, 0):.3g} s")
-            self.waited_seconds += delay
-            return delay
+            return self._force(entrant, within, now)
+
+    def cover(self, entrant: Entrant, within: float | None = None) -> float:
+        """Admit what is part of a request that was admitted before; return the seconds as `force` does.
+
+        Without amounts of its own it goes at once, also in a pause, and with some while there is no limit to keep to.
+
+        Raises:
+            LimiterTimeoutError: As for `force`.
+        """
+        with self.lock:
+            now = self.clock()
+            if self._closure is not None:
+                self._check_open(now)
+            provider = self.planner.provider
+            if any(entrant.amounts) and (provider is None or not provider.probing):
+                return self._force(entrant, within, now)
+            # Also while the answer to a probe is awaited: it may be this one that brings it.
+            entrant.amounts = (0.0,) * len(entrant.amounts)
+            entrant.submitted = entrant.planned = entrant.passed = now
+            entrant.state = RequestState.GRANTED
+            return 0.0
 
     def withdraw(self, entrant: Entrant) -> None:
         """Take `entrant` back, queued or let through, and wake it if it waits."""
@@ -257,7 +273,7 @@ class Turnstile:
                 self._crowd.leave(entrant.waiter)
                 looks_after = self._crowd.join(waiter, entrant)
                 entrant.waiter, entrant.unattended = waiter, False
-            due = self.planner.horizon(self.clock())
+            due = self.planner.drained(self.clock())
         self.dispatch(waiter)
         return min(due, self._leader.at()) if looks_after else due
 
@@ -302,6 +318,14 @@ class Turnstile:
         self.planner.forget_queue()
         self.planner.slots_used = 0
         self.generation += 1
+
+    def _force(self, entrant: Entrant, within: float | None, now: float) -> float:
+        entrant.passed = self.planner.force(entrant, now, math.inf if within is None else now + within)
+        delay = entrant.passed - now
+        if within is not None and entrant.state is not RequestState.GRANTED:
+            raise self._too_late(f"would admit a request in {delay:.3g} s, and there are {max(within, 0):.3g} s")
+        self.waited_seconds += delay
+        return delay
 
     def _advance(self, awake: Waiter | None) -> list[Entrant]:
         before = self._leader.waiter

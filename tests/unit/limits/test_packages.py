@@ -19,17 +19,8 @@ ALLOWED = {
     "tokens": {"cost"},
 }
 TOP = {
-    "limiter",
-    "acquisition",
-    "account",
-    "registry",
-    "ticket",
-    "hold",
-    "passes",
-    "cost",
-    "declaration",
-    "statistics",
-    "__init__",
+    *("limiter", "acquisition", "account", "registry", "ticket", "hold", "passes", "covering"),
+    *("cost", "declaration", "statistics", "__init__"),
 }
 
 

@@ -6,19 +6,18 @@ import io
 import sys
 import threading
 from types import ModuleType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from langchain_parallel_plus import BranchPolicy, RateLimiter, RetryPolicy, RunnableParallelPlus
 from langchain_parallel_plus.display.progress import ProgressLine, progress_text
+from langchain_parallel_plus.limits import Cost
+from langchain_parallel_plus.limits.ticket import Ticket
 from langchain_parallel_plus.observe import Event, LimiterState, progress, subscribed
 from langchain_parallel_plus.observe.progress import _draw
 from langchain_parallel_plus.observe.tally import Tallied, Tally
-from langchain_parallel_plus.observe.time_left import time_left
 from langchain_parallel_plus.observe.watched import watch
 from langchain_parallel_plus.testing import ScriptedChatModel
 from tests.modes import Mode
@@ -48,52 +47,101 @@ class Clock:
         return self.now
 
 
-def waiting(tally: Tally, limiter: RateLimiter, calls: int, **admitted: float) -> None:
-    """Let so many calls wait, after one that was admitted with these amounts."""
-    told = {"limiter": limiter.name, "model": "m"}
-
-    def event(kind: Any, **detail: Any) -> Event:
-        return Event(kind=kind, at=0.0, run_id=RUN, path=("x",), unit=1, detail={**told, **detail})
-
-    if admitted:
-        tally.take_in(event("limiter.wait", call=uuid4(), dimension="", **admitted))
-    for _ in range(calls):
-        tally.take_in(event("limiter.queue", call=uuid4(), depth=1))
+def waiting(tally: Tally, limiter: RateLimiter, calls: int, cost: Cost | None = None) -> list[Ticket]:
+    """Let so many calls wait; what passes at once waits for nothing."""
+    tickets = [limiter.reserve(Cost() if cost is None else cost) for _ in range(calls)]
+    for ticket in tickets:
+        if not ticket.granted:
+            detail = {"limiter": limiter.name, "model": "m", "call": uuid4(), "depth": 1}
+            tally.take_in(Event(kind="limiter.queue", at=0.0, run_id=RUN, path=("x",), unit=1, detail=detail))
+    return tickets
 
 
-@pytest.mark.parametrize(
-    ("limits", "admitted", "seconds"),
-    [
-        ({"requests_per_minute": 60}, {"requests": 1}, 3),
-        ({"requests_per_minute": 60}, {"requests": 3}, 13),
-        ({"requests_per_minute": 60}, {}, 3),
-        ({"tokens_per_minute": 600}, {"requests": 1, "tokens": 20}, 8),
-        ({"input_tokens_per_minute": 600}, {"requests": 1, "input_tokens": 30, "tokens": 90}, 13),
-        ({"output_tokens_per_minute": 600}, {"requests": 1, "output_tokens": 10, "tokens": 90}, 3),
-        ({"requests_per_minute": 60, "output_tokens_per_minute": 600}, {"requests": 1, "output_tokens": 10}, 3),
-        ({"requests_per_minute": 60, "output_tokens_per_minute": 600}, {"requests": 1, "output_tokens": 60}, 28),
-    ],
-)
-def test_the_time_left_is_that_of_the_tightest_rate(limits: Any, admitted: Any, seconds: float) -> None:
-    limiter = RateLimiter(
-        **limits, burst=2.0, name=f"time left {uuid4()}", clock=Clock()
-    )  # two seconds' worth are there
-    watch(limiter)
-    tally = Tally()
-    waiting(tally, limiter, 5, **admitted)
-    assert tally.now().left == {limiter.name: pytest.approx(seconds, rel=0.03)}  # it keeps to a little less than all
+QUOTAS: list[tuple[dict[str, Any], Cost]] = [
+    ({"requests_per_minute": 15, "burst": 4}, Cost()),
+    ({"requests_per_minute": 15, "burst": 4, "provider": "groq"}, Cost()),
+    ({"tokens_per_minute": 600, "burst": 2}, Cost(tokens=20)),
+    ({"input_tokens_per_minute": 600, "burst": 2}, Cost(input_tokens=30)),
+    ({"output_tokens_per_minute": 600, "burst": 2}, Cost(output_tokens=60)),
+    ({"requests_per_minute": 60, "output_tokens_per_minute": 600, "burst": 2}, Cost(output_tokens=60)),
+    ({"requests_per_minute": 60, "output_tokens_per_minute": 600, "burst": 2}, Cost(output_tokens=5)),
+]
 
 
-def test_a_pause_is_part_of_the_time_left() -> None:
+@pytest.mark.parametrize("paused", [0, 30])
+@pytest.mark.parametrize(("limits", "cost"), QUOTAS)
+def test_the_time_left_runs_down_to_the_last_admission(limits: Any, cost: Cost, paused: float) -> None:
     clock = Clock()
-    limiter = RateLimiter(requests_per_minute=60, burst=2.0, name="time left after a pause", clock=clock)
+    limiter = RateLimiter(**limits, name=f"time left {uuid4()}", clock=clock)
     watch(limiter)
     tally = Tally()
-    waiting(tally, limiter, 5, requests=1)
-    limiter.pause(30)
-    assert tally.now().left[limiter.name] == pytest.approx(30 + 4, rel=0.02)  # one may pass right at the end
-    clock.now += 20
-    assert tally.now().left[limiter.name] == pytest.approx(10 + 4, rel=0.02)
+    if paused:
+        limiter.pause(paused)
+    tickets = waiting(tally, limiter, 6, cost)
+    told: list[tuple[float, float]] = []
+    while not all(ticket.granted for ticket in tickets):
+        told.append((clock.now, tally.now().left[limiter.name]))
+        clock.now += 0.04  # a little late, as timers are
+        limiter.account.turnstile.dispatch()
+    end = sum(told[-1])
+    assert clock.now - 0.05 < end <= clock.now
+    assert len(told) > 10
+    for at, left in told:
+        assert left == pytest.approx(end - at, abs=0.01)
+    assert limiter.account.time_left() is None
+
+
+def test_where_a_server_s_window_is_full_the_time_left_is_a_close_lower_bound() -> None:
+    clock = Clock()
+    limiter = RateLimiter(requests_per_minute=60, burst=2, clock=clock)
+    tickets = [limiter.reserve(Cost(requests=3)) for _ in range(6)]
+    told: list[tuple[float, float]] = []
+    while not all(ticket.granted for ticket in tickets):
+        told.append((clock.now, limiter.account.time_left() or 0.0))
+        clock.now += 0.04
+        limiter.account.turnstile.dispatch()
+    assert all(0 <= clock.now - at - left < 1.5 for at, left in told)
+
+
+def test_what_was_forced_past_the_queue_is_through_when_the_last_of_it_may_be_sent() -> None:
+    clock = Clock()
+    limiter = RateLimiter(requests_per_minute=60, burst=1, clock=clock)
+    last = [limiter.force(Cost()) for _ in range(4)][-1]
+    assert limiter.account.time_left() == pytest.approx(last.delay, rel=0.01)
+    clock.now += 2
+    assert limiter.account.time_left() == pytest.approx(last.delay - 2, rel=0.01)
+
+
+class Name(str):
+    """Counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Name.compared += 1
+        return str.__eq__(self, other)  # type: ignore[arg-type]
+
+    __hash__ = str.__hash__
+
+
+@pytest.mark.parametrize("ends", ["branch.end", "fan_out.end"])
+def test_the_end_of_a_branch_costs_the_same_however_many_are_open(ends: Any) -> None:
+    def event(kind: Any, branch: str = "", **detail: Any) -> Event:
+        path = (Name(branch),) if branch else ()
+        return Event(kind=kind, at=0.0, run_id=RUN, path=path, unit=1, outcome="ok", detail=detail)
+
+    names = [f"b{index}" for index in range(500)]
+    tally = Tally()
+    tally.take_in(event("fan_out.start", name="n", branches=[Name(name) for name in names], limiters=()))
+    for name in names:
+        tally.take_in(event("limiter.queue", name, limiter="l", call=uuid4()))
+    assert tally.now().waiting == {"l": 500}
+    Name.compared = 0
+    for one in [event(ends)] if ends == "fan_out.end" else [event(ends, name) for name in names]:
+        tally.take_in(one)
+    assert tally.now() == Tallied(total=500, done=500)
+    assert Name.compared < 20 * 500
 
 
 def test_where_nothing_will_be_let_through_no_time_is_told() -> None:
@@ -111,46 +159,12 @@ def test_for_slots_the_time_left_is_that_of_the_calls_so_far() -> None:
     limiter = RateLimiter(concurrency=2, name="two slots", clock=Clock())
     start = {"name": "n", "branches": ["x"], "limiters": (LimiterState(name=limiter.name, concurrency=2),)}
     tally.take_in(Event(kind="fan_out.start", at=0.0, run_id=RUN, detail=start))
-    waiting(tally, limiter, 6)
+    waiting(tally, limiter, 8, Cost(slots=1))
     assert tally.now().left == {}
     call = {"model": "m", "call": uuid4()}
     tally.take_in(Event(kind="model.start", at=1.0, run_id=RUN, path=("x",), detail=call))
     tally.take_in(Event(kind="model.usage", at=5.0, run_id=RUN, path=("x",), detail=call))
     assert tally.now().left == {limiter.name: 12.0}
-
-
-class Rates(NamedTuple):
-    limit: float
-    window: float
-    available: float
-    utilisation: float
-
-
-class Stands(NamedTuple):
-    rates: dict[str, Rates]
-    queued: int
-    paused_for: float
-    closed: str | None
-
-
-FINITE = st.floats(0, 1e12)
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(["requests_per_minute", "tokens_per_day", "input_tokens_per_minute"]),
-        st.builds(Rates, FINITE, st.floats(1e-3, 1e6), st.floats(-1e12, 1e12), st.floats(0, 1)),
-    ),
-    st.floats(0, 1e9),
-    st.none() | st.just("why"),
-    st.dictionaries(st.sampled_from(["requests", "tokens", "input_tokens"]), FINITE),
-)
-def test_a_time_left_is_never_negative_and_never_infinite(
-    rates: dict[str, Rates], paused: float, closed: str | None, amounts: dict[str, float]
-) -> None:
-    left = time_left(Stands(rates, 1, paused, closed), amounts)
-    assert left is None or (0 < left < float("inf"))
-    assert left is None or left >= paused
 
 
 def test_what_waits_is_told_with_its_limit_and_the_time_left() -> None:
