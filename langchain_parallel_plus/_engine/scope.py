@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from langchain_parallel_plus.errors import BranchAbandonedError
-from langchain_parallel_plus.limits.gate.scope import scoped_by
+from langchain_parallel_plus.limits.branch_scope import scoped_by
 from langchain_parallel_plus.observe.correlation import located_by
 from langchain_parallel_plus.observe.event import Event, EventKind, emit, listening
 

@@ -40,6 +40,8 @@ class Account:
     def __init__(self, quota: Quota, name: str | None, clock: Callable[[], float] | None) -> None:
         self.quota = quota
         self.name = name
+        self.may_probe = quota.learning == "headers"
+        """Whether one call may go at a time, until its answer has told of the quota."""
         self.number = next(_NUMBERS)
         clock = clock or time.monotonic
         self.steering = Steering(quota, clock())

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_parallel_plus.errors import DeclarationError, LimiterTimeoutError
+from langchain_parallel_plus.limits.branch_wait import own_wait
 from langchain_parallel_plus.limits.cost import check_cost
 from langchain_parallel_plus.limits.covering import cover_at
 from langchain_parallel_plus.limits.declaration import check_seconds, check_share, check_timeout, seconds_until
-from langchain_parallel_plus.limits.gate.waiting import own_wait
 from langchain_parallel_plus.limits.hold import Hold
 from langchain_parallel_plus.limits.passes import use_pass
 from langchain_parallel_plus.limits.ticket import Ticket
@@ -66,7 +66,8 @@ class Acquisition(BaseRateLimiter):
             QuotaExhaustedError: The key is closed.
             BranchAbandonedError: Inside a branch: its fan-out has ended meanwhile.
         """
-        check_timeout(timeout)
+        if timeout is not None:
+            check_timeout(timeout)
         if (blocking is not None and cost is None and use_pass(self._account)) or self._at_once(cost):
             return True
         if blocking is not None and not blocking:
@@ -84,7 +85,8 @@ class Acquisition(BaseRateLimiter):
         self, cost: Cost | None = None, *, blocking: bool | None = None, timeout: float | None = None
     ) -> bool:
         """Take `cost` from the quota as `acquire` does, without blocking the event loop."""
-        check_timeout(timeout)
+        if timeout is not None:
+            check_timeout(timeout)
         if (blocking is not None and cost is None and use_pass(self._account)) or self._at_once(cost):
             return True
         if blocking is not None and not blocking:
@@ -235,7 +237,7 @@ class Acquisition(BaseRateLimiter):
                 return self._covered(0.0) is not None
             except LimiterTimeoutError:
                 return False
-        if passed:
+        if passed and account.may_probe:
             account.taken_unheard()
         return passed
 

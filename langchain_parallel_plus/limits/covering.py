@@ -62,6 +62,8 @@ class Cover:
             paid = min(self._left, cost.requests)
             self._left -= paid
         rest = replace(cost, requests=cost.requests - paid, slots=0)
+        if cost.certain is not None:
+            rest = replace(rest, certain=replace(cost.certain, requests=rest.requests, slots=0))
         if self._pays_tokens:
             rest = Cost(requests=rest.requests)
         turnstile = self._account.turnstile
@@ -86,7 +88,10 @@ def hold_cover(cover: Cover) -> None:
 
 def cover_at(account: object) -> Cover | None:
     """Return the cover that calls of this context have at `account`: the innermost attempt's."""
-    for cover in reversed(_COVERS.get()):
+    covers = _COVERS.get()
+    if not covers:  # as mostly; asked before every acquisition
+        return None
+    for cover in reversed(covers):
         if cover.account is account and not cover.is_over:
             return cover
     return None

@@ -13,10 +13,10 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from langchain_parallel_plus.limits.branch_wait import wait_in
 from langchain_parallel_plus.limits.covering import cover_at
 from langchain_parallel_plus.limits.gate.hidden_retries import warn_of_hidden_retries
 from langchain_parallel_plus.limits.gate.ledger import Holding
-from langchain_parallel_plus.limits.gate.waiting import wait_in
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

@@ -31,12 +31,12 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
 from langchain_parallel_plus.errors import LimiterError
+from langchain_parallel_plus.limits.branch_scope import GateScope
 from langchain_parallel_plus.limits.gate.admission import admit_in_task, admit_in_thread, admit_on_loop_thread
 from langchain_parallel_plus.limits.gate.heard import classify_failed_call, heard_in_answer, heard_in_error
 from langchain_parallel_plus.limits.gate.invocation import describe_call
 from langchain_parallel_plus.limits.gate.ledger import BranchBook, Ledger, OpenCall
 from langchain_parallel_plus.limits.gate.refusals import refuses
-from langchain_parallel_plus.limits.gate.scope import GateScope
 from langchain_parallel_plus.limits.passes import CallPass, hold_pass
 from langchain_parallel_plus.limits.tokens.usage import read_usage, split_usage
 

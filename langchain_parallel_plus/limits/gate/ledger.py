@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from langchain_parallel_plus.limits.gate.scope import GateScope
+    from langchain_parallel_plus.limits.branch_scope import GateScope
     from langchain_parallel_plus.limits.limiter import RateLimiter
     from langchain_parallel_plus.limits.passes import CallPass
     from langchain_parallel_plus.limits.ticket import Ticket

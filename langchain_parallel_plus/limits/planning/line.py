@@ -21,31 +21,31 @@ class Line(Generic[R]):
         has_slots: Whether anybody waits for slots at all.
     """
 
-    __slots__ = ("_all", "_slotless")
+    __slots__ = ("_slotless", "everybody")
 
     def __init__(self, width: int, *, has_slots: bool) -> None:
-        self._all: FairQueue[R] = FairQueue(width)
+        self.everybody: FairQueue[R] = FairQueue(width)
         self._slotless: FairQueue[R] | None = FairQueue(width) if has_slots else None
 
     @property
     def size(self) -> int:
         """How many are queued."""
-        return self._all.size
+        return self.everybody.size
 
     @property
     def amounts(self) -> list[float]:
         """Everything that is queued, by rate, and at last the seconds in which it leaves."""
-        return self._all.amounts
+        return self.everybody.amounts
 
     def push(self, request: R) -> None:
         """Append `request` to its lane."""
-        self._all.push(request)
+        self.everybody.push(request)
         if self._slotless is not None and not request.slots:
             self._slotless.push(request)
 
     def head(self) -> R | None:
         """Return the request whose turn it is."""
-        return self._all.head()
+        return self.everybody.head()
 
     def passing(self) -> R | None:
         """Return the request that is next to pass those who wait for slots."""
@@ -53,19 +53,19 @@ class Line(Generic[R]):
 
     def serve(self, request: R) -> None:
         """Take out a request that is next, by its turn or in passing."""
-        _take(self._all, request)
+        _take(self.everybody, request)
         if self._slotless is not None and not request.slots:
             _take(self._slotless, request)
 
     def remove(self, request: R) -> None:
         """Take `request` out, wherever it stands."""
-        self._all.remove(request)
+        self.everybody.remove(request)
         if self._slotless is not None and not request.slots:
             self._slotless.remove(request)
 
     def requests(self) -> list[R]:
         """Return everything queued, in order of arrival."""
-        return self._all.requests()
+        return self.everybody.requests()
 
     def ahead(self, lane: str, *, passing: bool = False) -> list[float]:
         """Return what will be served before a request that joins `lane` now, by rate, and at last its seconds.
@@ -74,7 +74,7 @@ class Line(Generic[R]):
             lane: Its name.
             passing: Whether the request passes those who wait for slots.
         """
-        queue = self._slotless if passing and self._slotless is not None else self._all
+        queue = self._slotless if passing and self._slotless is not None else self.everybody
         return queue.ahead(lane)
 
 

@@ -19,7 +19,18 @@ ALLOWED = {
     "tokens": {"cost"},
 }
 TOP = {
-    *("limiter", "acquisition", "account", "registry", "ticket", "hold", "passes", "covering"),
+    *(
+        "limiter",
+        "acquisition",
+        "account",
+        "registry",
+        "ticket",
+        "hold",
+        "passes",
+        "covering",
+        "branch_scope",
+        "branch_wait",
+    ),
     *("cost", "declaration", "statistics", "__init__"),
 }
 

@@ -1,4 +1,4 @@
-"""What the gate needs to know of a branch."""
+"""What a limiter, and the gate, need to know of a branch."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from langchain_parallel_plus.errors import BranchAbandonedError, LimiterError
-from langchain_parallel_plus.limits.gate.scope import scope_here
+from langchain_parallel_plus.limits.branch_scope import scope_here
 from langchain_parallel_plus.limits.passes import open_call
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from langchain_parallel_plus.limits.acquisition import Acquisition
-    from langchain_parallel_plus.limits.gate.scope import GateScope
+    from langchain_parallel_plus.limits.branch_scope import GateScope
     from langchain_parallel_plus.limits.ticket import Ticket
 
 __all__ = ("own_wait", "wait_in")
