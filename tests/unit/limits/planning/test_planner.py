@@ -573,5 +573,5 @@ def test_lanes_that_come_and_go_are_forgotten() -> None:
     submit(plan, 1.0, lane="stays")
     for number in range(5_000):
         plan.cancel(submit(plan, 1.0, lane=f"lane {number}"), 0.0)
-    queue = plan._line._all
+    queue = plan._line.everybody
     assert len(queue._lanes) + len(queue._heap) < 200
