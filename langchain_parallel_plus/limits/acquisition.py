@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from langchain_core.rate_limiters import BaseRateLimiter
@@ -19,6 +20,7 @@ from langchain_parallel_plus.limits.ticket import Ticket
 from langchain_parallel_plus.limits.waiting.turnstile import Entrant
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime, timedelta
 
     from langchain_parallel_plus.limits.account import Account
@@ -73,7 +75,8 @@ class Acquisition(BaseRateLimiter):
         if blocking is not None and not blocking:
             return False
         if cost is None and (covered := self._covered(timeout)) is not None:
-            threading.Event().wait(covered.delay)
+            with own_wait(covered, self), _taken_back(covered):
+                threading.Event().wait(covered.delay)
             return True
         ticket = self.reserve(cost, within=timeout)
         with own_wait(ticket, self):
@@ -92,11 +95,8 @@ class Acquisition(BaseRateLimiter):
         if blocking is not None and not blocking:
             return False
         if cost is None and (covered := self._covered(timeout)) is not None:
-            try:
+            with own_wait(covered, self), _taken_back(covered):
                 await asyncio.sleep(covered.delay)
-            except BaseException:
-                covered.cancel()
-                raise
             return True
         ticket = self.reserve(cost, within=timeout)
         with own_wait(ticket, self):
@@ -258,3 +258,13 @@ class Acquisition(BaseRateLimiter):
             generation=self._turnstile.generation,
         )
         return cost, entrant
+
+
+@contextmanager
+def _taken_back(ticket: Ticket) -> Iterator[None]:
+    """Cancel what was granted for a later time if nobody waits for that."""
+    try:
+        yield
+    except BaseException:  # a cancelled task, too
+        ticket.cancel()
+        raise

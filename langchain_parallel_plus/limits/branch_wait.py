@@ -56,7 +56,7 @@ def own_wait(ticket: Ticket, limiter: Acquisition) -> Iterator[None]:
         BranchAbandonedError: The code belongs to a branch, which has ended meanwhile.
     """
     scope = scope_here()
-    if scope is None or ticket.granted:
+    if scope is None or (ticket.granted and not ticket.delay > 0):
         yield
         return
     made = open_call()

@@ -19,6 +19,7 @@ from langchain_parallel_plus import (
     RunnableParallelPlus,
     RunnableWithPolicy,
     TimeoutPolicy,
+    collect_report,
 )
 from langchain_parallel_plus.limits import Cost
 from langchain_parallel_plus.testing import ScriptedChatModel
@@ -241,3 +242,17 @@ async def test_a_key_that_was_closed_meanwhile_lets_no_covered_call_pass(mode: M
     fan_out = RunnableParallelPlus(a=step).with_limits(quota)
     with pytest.raises(Exception, match="out of credit"):
         await mode.run(fan_out.with_policy(BranchPolicy(limiter=quota)), "ask")
+
+
+@pytest.mark.looptime
+async def test_an_unpaid_wait_at_a_models_own_limiter_is_told_and_takes_nothing_of_the_attempts_time() -> None:
+    now = asyncio.get_running_loop().time
+    quota = RateLimiter(requests_per_minute=60, burst=1, clock=now)
+    policy = BranchPolicy(limiter=quota, timeout=TimeoutPolicy(attempt_timeout=0.5))
+    fan_out = RunnableParallelPlus(a=twice(model(rate_limiter=quota))).with_policy(policy)
+    with collect_report() as report:
+        assert (await fan_out.ainvoke("ask"))["a"].content == "well said"
+    [told] = report.fan_outs[0].branches.values()
+    assert now() == pytest.approx(1.0, rel=0.05)
+    assert told.wait == pytest.approx(1.0, rel=0.05)
+    assert {one.limiter for one in told.wait_log if one.ended > one.started} == {quota.name}
