@@ -23,6 +23,7 @@ from langchain_parallel_plus import (
 from langchain_parallel_plus.observe import acompare, compare
 from langchain_parallel_plus.observe.correlation import here
 from langchain_parallel_plus.testing import ScriptedChatModel
+from tests.unit.observe.crowded import only_one_at_once
 
 
 async def _second(value: Any) -> Any:
@@ -67,19 +68,7 @@ async def test_a_quota_that_allows_no_more_does_not_pay() -> None:
 
 @pytest.mark.looptime
 async def test_ways_that_fail_are_counted_and_not_praised() -> None:
-    running = 0
-
-    async def crowded(value: Any) -> Any:
-        nonlocal running
-        running += 1
-        try:
-            await asyncio.sleep(1)
-            if running > 1:
-                raise ConnectionError("too many at once")
-            return value
-        finally:
-            running -= 1
-
+    crowded = only_one_at_once()
     told = await acompare(RunnableParallelPlus(a=crowded, b=crowded), ["in"])
     assert (told.sequential.failed, told.ours.failed) == (0, 1)
     assert told.speedup is None

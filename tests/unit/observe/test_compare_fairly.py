@@ -21,6 +21,7 @@ from langchain_parallel_plus.observe import acompare, compare
 from langchain_parallel_plus.observe.correlation import here
 from langchain_parallel_plus.observe.refill import limiters_of
 from langchain_parallel_plus.synthesis import MapReduce
+from tests.unit.observe.crowded import only_one_at_once
 
 Chain = Callable[[RunnableParallelPlus[Any]], Any]
 
@@ -160,18 +161,7 @@ async def test_a_branch_that_may_fail_and_does_each_way_leaves_something_to_comp
 
 @pytest.mark.looptime
 async def test_more_failed_branches_are_no_gain() -> None:
-    running = 0
-
-    async def crowded(value: Any) -> Any:
-        nonlocal running
-        running += 1
-        try:
-            await asyncio.sleep(1)
-            if running > 1:
-                raise ConnectionError("too many at once")
-            return value
-        finally:
-            running -= 1
+    crowded = only_one_at_once()
 
     async def fails(value: Any) -> Any:
         raise ValueError(value)
